@@ -1,0 +1,37 @@
+package storage
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// PackRecords joins the records of a unit into one value, for backends that
+// keep a unit's records together: a record is its length (unsigned varint) and its bytes.
+func PackRecords(records [][]byte) []byte {
+	size := 0
+	for _, r := range records {
+		size += binary.MaxVarintLen32 + len(r)
+	}
+	packed := make([]byte, 0, size)
+	for _, r := range records {
+		packed = binary.AppendUvarint(packed, uint64(len(r)))
+		packed = append(packed, r...)
+	}
+	return packed
+}
+
+// UnpackRecords is the inverse of [PackRecords]. The records are parts of
+// packed. Bytes that are not such a value: [ErrCorrupt].
+func UnpackRecords(packed []byte) ([][]byte, error) {
+	var records [][]byte
+	for len(packed) > 0 {
+		size, n := binary.Uvarint(packed)
+		if n <= 0 || size > uint64(len(packed)-n) {
+			return nil, fmt.Errorf("%w: packed records end early", ErrCorrupt)
+		}
+		end := n + int(size)
+		records = append(records, packed[n:end:end])
+		packed = packed[end:]
+	}
+	return records, nil
+}
