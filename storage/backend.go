@@ -17,8 +17,8 @@ type Backend interface {
 	// the process. Owners are members.
 	Join(ctx context.Context, name string) (Membership, error)
 
-	// Watch calls fn after every change that the backend learns of, made by
-	// this process or another, until stop is called. fn must not block and may
+	// Watch calls fn after every change of a run or a question that the backend learns of, made by
+	// this process or another, until stop is called; also when a member leaves runs behind. fn must not block and may
 	// be called from several goroutines. Notes may be merged, never
 	// lost for good: what was missed (a lost connection, say) ends in a note with a zero Run.
 	Watch(fn func(Note)) (stop func())
@@ -43,19 +43,19 @@ type Note struct {
 // Membership is a living member.
 type Membership interface {
 	ID() ID
-	// Lost is closed when others may think this member dead: its runs may have
-	// been taken over and it must stop them.
+	// Lost is closed when others may think this member dead, after Leave and Close too: its runs
+	// may have been taken over and it must stop them.
 	Lost() <-chan struct{}
-	// Leave ends the membership; what it still owns is as a dead member's.
+	// Leave ends the membership; what it still owns is as a dead member's. A second Leave is no error.
 	Leave(ctx context.Context) error
 }
 
-// Thread is a line of runs. It exists when it has a run or metadata.
+// Thread is a line of runs. It exists from its first run or PutThread on, until DeleteThread.
 type Thread struct {
 	Tenant   string
 	ID       string
-	Metadata map[string]string
-	Created  time.Time
+	Metadata map[string]string // nil if none
+	Created  time.Time         // the backend's to fill, as Updated
 	Updated  time.Time
 }
 
@@ -64,6 +64,7 @@ type Head struct {
 	// Run is the latest run; nil if the thread never had one.
 	Run *Run
 	// Last is the run that holds the thread's value: Run if that is Finished, else the run Run.Previous; nil if none.
+	// The value is its Saved, or, if that is nil, its Result.
 	Last *Run
 	// Open are the open questions of Run, in the order of Seq.
 	Open []Question
@@ -86,7 +87,7 @@ type ThreadFilter struct {
 type Threads interface {
 	// Head reads the present of a thread. A thread without a run has a nil Run; that is no error.
 	Head(ctx context.Context, tenant, thread string) (Head, error)
-	// PutThread sets the metadata of a thread, which it creates if need be.
+	// PutThread sets the metadata of a thread, all of it, and creates the thread if need be. An empty id: ErrInvalid.
 	PutThread(ctx context.Context, t Thread) error
 	// GetThread reads it. Error: ErrNotFound.
 	GetThread(ctx context.Context, tenant, thread string) (Thread, error)
@@ -95,10 +96,11 @@ type Threads interface {
 	// DeleteThread removes a thread with its runs, logs and questions, or, with a run of a
 	// living owner, nothing: *BusyError. An unknown thread is no error.
 	DeleteThread(ctx context.Context, tenant, thread string) error
-	// CopyThread copies runs, logs and metadata to a new thread, under new ids. An active run is
-	// copied as Cancelled, open questions as Withdrawn. Errors: ErrNotFound; *BusyError if the target has a run.
+	// CopyThread copies runs, logs, questions and metadata to a new thread, under new ids. An active run is
+	// copied as Cancelled, open questions as Withdrawn. What was in the target's metadata is replaced. Errors: ErrNotFound; *BusyError if the target has a run.
 	CopyThread(ctx context.Context, tenant, from, to string) error
 	// PruneThread removes what the thread's present doesn't need: all runs but the latest, the one that holds
-	// "previous", and those whose records a kept fork shares. It says how many runs it removed.
+	// "previous" (see Head.Last), and those whose records a kept fork shares, with their questions. It says how
+	// many runs it removed; of an unknown thread, none.
 	PruneThread(ctx context.Context, tenant, thread string) (int, error)
 }

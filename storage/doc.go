@@ -25,7 +25,8 @@
 // # Time
 //
 // Time is the backend's own. A deadline is part of the condition of
-// [Questions.Settle], so it holds when no job for it ran.
+// [Questions.Settle], so it holds when no job for it ran. Times are kept to the
+// microsecond; within a run, later commits never bear an earlier time.
 //
 // # Errors
 //

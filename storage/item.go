@@ -11,12 +11,13 @@ type Item struct {
 	Namespace []string // at least one element, none empty, none with a NUL byte
 	Key       string
 	Value     []byte
-	// Vectors are the embeddings of the value, each of the same length.
+	// Vectors are the embeddings of the value, all of the same length.
 	Vectors [][]float32
 	Created time.Time // of the first put since the item was absent
 	Updated time.Time
 	Expires time.Time // zero: never
-	// TTL is what a refresh adds to the time of the read.
+	// TTL is what a put adds to its time, and a refresh to the time of the read, to give Expires.
+	// Zero: the item never expires.
 	TTL time.Duration
 }
 
@@ -31,9 +32,10 @@ type ItemFilter struct {
 	WithVectors bool
 }
 
-// Items is the long-term store. An item that has expired is absent to every method.
+// Items is the long-term store. An item whose Expires is not after the backend's now is absent to every method.
 type Items interface {
-	// PutItems writes all or none. A nil Value deletes. Created, Updated and
+	// PutItems writes all or none, in their order. A nil Value deletes. An item that is not
+	// as [Item] says: ErrInvalid. Created, Updated and
 	// Expires (from TTL, if that is not zero) are the backend's to fill; Created survives an overwrite.
 	PutItems(ctx context.Context, items []Item) error
 	// GetItem reads one; refresh extends its life by its TTL. Error: ErrNotFound.

@@ -64,7 +64,8 @@ type Question struct {
 
 	State QuestionState
 	Asked time.Time
-	// What settled it; zero while open.
+	// What settled it; zero while open. By is zero if no Settle won, but for an Expired
+	// question, whose By.Kind is "timeout".
 	Settled time.Time
 	Answer  []byte
 	By      Principal
@@ -97,7 +98,7 @@ type Settlement struct {
 	// equals a non-empty Key is returned as Repeated, not as an error.
 	Key string
 	// Member, if not zero, becomes the owner of the run if the run is
-	// Interrupted or Queued, in the same commit. Else the run becomes Queued.
+	// Interrupted or Queued, in the same commit. If it is zero such a run becomes Queued, its Due zero.
 	Member ID
 }
 
@@ -105,12 +106,14 @@ type Settlement struct {
 type Settled struct {
 	// Err is nil if this attempt won or repeats the winner; else a
 	// *SettledError, ErrNotFound, ErrInvalid or ErrLocked, and nothing was changed – but a
-	// question whose deadline has passed has become Expired, and its run woken.
+	// question whose deadline has passed has become Expired, and its run woken: Queued, if it
+	// was Interrupted, whatever Member is.
 	Err      error
-	Question Question // as it is now
-	Run      Run      // as it is now
+	Question Question // as it is after the call, like Run; both zero if not found
+	Run      Run
 	Repeated bool
-	// Acquired: Settlement.Member is now the owner of Run.
+	// Acquired: Err is nil and Settlement.Member is now the owner of Run – by this
+	// settlement, by another of the same call, or since before.
 	Acquired bool
 }
 
@@ -153,13 +156,14 @@ type QuestionFilter struct {
 type Questions interface {
 	// Settle answers or withdraws questions, each alone, in one commit. It is
 	// a compare-and-set: of all attempts on one question, from any number of
-	// processes, and its expiry, exactly one wins. A winner raises the run's inbox, and queues
-	// the run or gives it to Member if it was Interrupted.
+	// processes, and its expiry, exactly one wins. A winner raises the run's inbox, and wakes the
+	// run: see Settlement.Member. Settlements of one call take effect in their order.
 	// A question whose deadline is not after the backend's now is expired instead.
 	// An answer to a question of a Parked run is kept; the run stays parked.
 	Settle(ctx context.Context, s []Settlement) ([]Settled, error)
 
-	// Extend sets the deadline of an open question; zero removes it. Errors: ErrNotFound, *SettledError.
+	// Extend sets the deadline of an open question; zero removes it. One whose deadline has
+	// passed is expired instead, as by Settle. Errors: ErrNotFound, *SettledError.
 	Extend(ctx context.Context, tenant string, question ID, deadline time.Time) (Question, error)
 
 	// Question reads one. Error: ErrNotFound.
@@ -171,7 +175,7 @@ type Questions interface {
 	// CountQuestions counts per state. Order, After and Limit are ignored.
 	CountQuestions(ctx context.Context, f QuestionFilter) (map[QuestionState]int, error)
 
-	// QuestionChanges returns questions with Change > after, in the order of Change, as they are now. A
+	// QuestionChanges returns up to limit (0 means 100) questions with Change > after, in the order of Change, as they are now. A
 	// reader that passes the highest Change it has seen misses no final state of any question.
 	QuestionChanges(ctx context.Context, tenant string, after int64, limit int) ([]Question, error)
 }

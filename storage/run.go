@@ -88,18 +88,23 @@ type Run struct {
 	Previous ID
 	// Step numbers the checkpoint before the run as LangGraph does: -1 for the
 	// first of a thread, else one more than the parent checkpoint's. The
-	// checkpoint after the run is Step+1.
+	// checkpoint after the run is Step+1. A run that was born Finished has only
+	// the checkpoint after it, so its Step is the parent's own (-1 without a parent).
 	Step int64
 
 	Owner   ID // zero if nobody owns it
 	Token   int64
 	LastSeq int64 // of the last record of the log, with the shared ones of a fork
 	Inbox   int64 // raised by everything that comes from outside
-	Due     time.Time
-	// CancelReason is set when cancellation was asked for and the owner has yet to obey.
+	// Due: a Queued run is not taken, an Interrupted one is woken, when it has come. Zero: no such
+	// time; also in every other state, and from the moment on that the run is woken.
+	Due time.Time
+	// CancelRequested: cancellation was asked for and the owner, or the next one, has yet to obey.
+	// CancelReason stays after the run has ended, until somebody takes it again.
 	CancelRequested bool
 	CancelReason    string
-	// Crashes counts owners that died in a row without a new record.
+	// Crashes counts owners that died in a row without a new record; one that appended a
+	// record before it died starts the count at 0 again.
 	Crashes int
 
 	Result []byte // what was returned; Finished only
@@ -120,13 +125,14 @@ type Record struct {
 
 // Start asks for a new run.
 type Start struct {
-	// Run gives ID, Tenant, Thread, Entrypoint, Source, Input, Config,
-	// Metadata and Due. With Owner set the run starts Running, owned with token
+	// Run gives ID, Tenant, Thread and Entrypoint, which are never empty but for the tenant,
+	// and Source, Input, Config, Metadata and Due. With Owner set the run starts Running, owned with token
 	// 1; with Status Finished it is born finished with Result and Saved; else it
 	// starts Queued. Everything else is the backend's to fill.
 	Run Run
-	// From is the checkpoint to descend from; nil means the thread's latest.
-	// ForkSeq > 0 shares that many records of From.Run.
+	// From is the checkpoint of the thread to descend from; nil means the thread's latest: after
+	// its latest run if that is Finished, else before it. Every run has a checkpoint before it,
+	// and a Finished one a checkpoint after it. ForkSeq > 0 shares that many records of From.Run.
 	From    *Checkpoint
 	ForkSeq int64
 	// Supersede gives up an interrupted, parked or queued run of the thread:
@@ -143,7 +149,8 @@ type Started struct {
 	Previous []byte
 }
 
-// Unit is an atomic addition to one run by its owner.
+// Unit is an atomic addition to one run by its owner. What it closes is closed
+// before its questions are opened.
 type Unit struct {
 	Tenant string
 	Run    ID
@@ -151,18 +158,19 @@ type Unit struct {
 	// First is the sequence of Records[0]: the run's LastSeq + 1. There is at least one record.
 	First   int64
 	Records [][]byte
-	// Questions are opened by this unit. Seq of each lies within the unit; State, Asked and Change are
-	// the backend's to fill.
+	// Questions are opened by this unit. Seq of each lies within the unit; State, Asked and Change,
+	// and what is the run's (Tenant, Thread, Run, Entrypoint), are the backend's to fill.
 	Questions []Question
 	// Close settles questions of this run that are still open (others are left alone) as
 	// Withdrawn or SupersededQuestion.
 	Close      []ID
 	CloseState QuestionState
 
-	// Status, if not zero, is the run's new status, and gives the run up.
+	// Status, if not zero, is the run's new status, and gives the run up; it is neither Running nor Superseded.
 	// With Queued and Interrupted the run is kept (Committed.Kept) if its inbox
 	// number is above SeenInbox: the unit is committed, the status is Running, the owner stays.
-	// With any other status open questions of the run become Withdrawn.
+	// With Finished, Failed and Cancelled open questions of the run become Withdrawn; a Parked
+	// run keeps them.
 	Status    Status
 	SeenInbox int64
 	Due       time.Time // with Queued and Interrupted: wake not later than this; zero: no such time
@@ -175,6 +183,9 @@ type Unit struct {
 type Committed struct {
 	// Err is nil if the unit was committed; else one of ErrStale, ErrDuplicate,
 	// ErrLocked, ErrNotFound, ErrUnique, ErrInvalid, and nothing of the unit was written.
+	// ErrDuplicate: a unit with this First and Token is in the run's log, whoever owns the run now; it says
+	// nothing of what became of the run, which is to be read. ErrStale: the run isn't
+	// owned with this token, or First is not above LastSeq. A gap before First: ErrInvalid.
 	Err error
 	// At is the time of the commit, which the unit's records bear.
 	At time.Time
@@ -191,7 +202,7 @@ type Acquire struct {
 	Member ID
 	// From lists the statuses the run may be taken from. Running means: its
 	// owner is dead, or is Member itself. A run that is not the latest of its
-	// thread can't be taken.
+	// thread can't be taken: the *BusyError names the latest.
 	From []Status
 }
 
@@ -206,12 +217,13 @@ type Poll struct {
 
 // Polled is the answer to a [Poll].
 type Polled struct {
-	// Runs now owned by the member, longest waiting first.
+	// Runs now owned by the member, longest waiting first: since they were queued, or
+	// since Due.
 	Runs []Run
-	// Next is when something is due next; zero if nothing is.
+	// Next is when a run, of any entrypoint, or a question's deadline is due next; zero if nothing is.
 	Next time.Time
 	Now  time.Time
-	// More says that the limit cut the list short.
+	// More says that the limit cut the list short: there are more runs to take now.
 	More bool
 }
 
@@ -220,7 +232,7 @@ type Loaded struct {
 	Run      Run
 	Previous []byte // the Saved value of Run.Previous
 	Records  []Record
-	// Questions of the run's own log in the order of Seq, settled ones too.
+	// Questions of the run's own log (not those of a fork's parent) in the order of Seq, settled ones too.
 	Questions []Question
 }
 
@@ -245,16 +257,18 @@ type Runs interface {
 	// If the thread has an active run: with Supersede an interrupted, parked or
 	// queued one is given up (also one that is running with a dead owner);
 	// else the error is a *BusyError.
+	// If Start.From names no run of the thread: ErrNotFound. If it is a checkpoint
+	// that doesn't exist yet, or ForkSeq is more than its run's LastSeq: ErrInvalid.
 	Start(ctx context.Context, s Start) (Started, error)
 
 	// Append commits units, each accepted or refused alone, in one commit
 	// together with whatever else is waiting. There is one result per unit, in
 	// order. The error is about all of them: nothing is known of any.
-	// No two units of one call are of the same run.
+	// No two units of one call are of the same run: else the error is ErrInvalid, and none is committed.
 	Append(ctx context.Context, units []Unit) ([]Committed, error)
 
 	// Acquire makes a member the owner of one run: status Running, token
-	// raised. Errors: ErrNotFound, *BusyError.
+	// raised; what its last end left (Result, Saved, Error, a cancellation) is cleared. Errors: ErrNotFound, *BusyError.
 	Acquire(ctx context.Context, a Acquire) (Run, error)
 
 	// Poll settles questions whose deadline has passed as Expired, wakes the runs
@@ -263,8 +277,8 @@ type Runs interface {
 	// It is safe and cheap to call at any time, by any number of members: no run is given to two.
 	Poll(ctx context.Context, p Poll) (Polled, error)
 
-	// Cancel ends a run that nobody owns, or whose owner is dead, as Cancelled, its open questions
-	// as Withdrawn. A run with a living owner gets CancelRequested and a
+	// Cancel ends a run that nobody owns, or whose owner is dead, as Cancelled with CancelReason and
+	// without an Error, its open questions as Withdrawn. A run with a living owner gets CancelRequested and a
 	// raised inbox; the owner ends it. A run that has ended: *BusyError.
 	Cancel(ctx context.Context, tenant string, run ID, reason string) (Run, error)
 
