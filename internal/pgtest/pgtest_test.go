@@ -1,0 +1,57 @@
+package pgtest_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fermata-go/fermata/internal/pgtest"
+)
+
+func TestDSN(t *testing.T) {
+	t.Parallel()
+	a, b := pgtest.DSN(t), pgtest.DSN(t)
+	if a == b {
+		t.Errorf("two databases of one name: %s", a)
+	}
+	conn, err := pgx.Connect(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		var value string
+		if err := conn.QueryRow(t.Context(), "SELECT current_setting($1)", setting).Scan(&value); err != nil || value != "on" {
+			t.Errorf("%s is %q (%v), want on: the tests are about durability", setting, value, err)
+		}
+	}
+}
+
+func TestKilledServerComesBack(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	dsn := s.Database(t)
+	exec(t, dsn, "CREATE TABLE kept (n int)")
+	s.Kill(t)
+	s.Restart(t)
+	exec(t, dsn, "INSERT INTO kept VALUES (1)")
+	s.Stop(t)
+	if conn, err := pgx.Connect(t.Context(), dsn); err == nil {
+		conn.Close(t.Context())
+		t.Fatal("a stopped server accepts connections")
+	}
+	s.Restart(t)
+	exec(t, dsn, "INSERT INTO kept VALUES (2)")
+}
+
+func exec(t *testing.T, dsn, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
