@@ -36,6 +36,8 @@ type Note struct {
 	Run    ID
 	// Queued: there may be work for Poll.
 	Queued bool
+	// Inbox: the run's inbox number was raised.
+	Inbox bool
 	// Questions: a question was opened or settled.
 	Questions bool
 }

@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"context"
+	"time"
+)
+
+// Call is a call of a task.
+type Call struct {
+	// Def is the identity of the definition: two of one name in one engine are refused.
+	Def  any
+	Kind Kind // zero means [KindTask]
+	Name string
+	Key  string // "" takes the next position
+	// Input is the encoded input.
+	Input []byte
+	// Do calls the user's function and encodes its result.
+	Do func(ctx context.Context) ([]byte, error)
+	// Policy applies to the call; nil is one attempt without a limit.
+	Policy *Policy
+}
+
+// Future is a call under way. It belongs to the scope that made the call.
+type Future struct {
+	scope *Scope
+	claim *pastClaim
+	done  chan struct{} // nil: was recorded already
+
+	// What follows is set before done is closed.
+	data      []byte
+	failure   *Failure
+	suspended bool
+	err       error // the run stops: the call has no outcome
+}
+
+// Go claims a call on the scope of ctx and starts it, or finds it recorded.
+func Go(ctx context.Context, c Call) (*Future, error) {
+	s, err := From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.Kind == 0 {
+		c.Kind = KindTask
+	}
+	if err := s.pass.engine.define(c.Kind, c.Name, c.Def); err != nil {
+		return nil, err
+	}
+	past, order, err := s.claim(call{kind: c.Kind, name: c.Name, key: c.Key, input: c.Input})
+	if err != nil {
+		return nil, err
+	}
+	f := &Future{scope: s, claim: past}
+	p := s.pass
+	if past.done {
+		return f, f.recall()
+	}
+	if open := p.blocked(past); open != nil {
+		f.suspended = true
+		s.running = append(s.running, f)
+		p.waitFor(order, open...)
+		return f, nil
+	}
+	f.done = make(chan struct{})
+	s.running = append(s.running, f)
+	go func() {
+		defer close(f.done)
+		p.slots.hold(func() { f.perform(ctx, c, order) })
+	}()
+	return f, nil
+}
+
+// recall takes the outcome from the record.
+func (f *Future) recall() error {
+	if !f.claim.failed {
+		f.data = f.claim.data
+		return nil
+	}
+	failure, err := f.scope.pass.engine.decodeFailure(f.claim.data, f.claim.seq)
+	if err != nil {
+		return f.scope.pass.park(f.scope.path+"/"+f.claim.name, err)
+	}
+	f.failure = failure
+	return nil
+}
+
+// perform runs the call to its outcome, its suspension, or the stop of the run.
+func (f *Future) perform(ctx context.Context, c Call, order []int) {
+	p := f.scope.pass
+	keep := f.scope.keep || c.Policy.retries()
+	for attempt := p.attempt(f.claim.seq); ; attempt++ {
+		if f.err = p.stopped(); f.err != nil {
+			return
+		}
+		inner := p.newScope(f.claim, f.scope.path+"/"+c.Name, order, keep)
+		out, err := f.try(ctx, c, inner, attempt)
+		switch stop := inner.end(); {
+		case stop != nil, inner.refused, err != nil && p.ctx.Err() != nil:
+			f.err = p.stopped() // the engine's own doing is never an outcome
+			return
+		case inner.suspended:
+			f.suspended = true
+			return
+		case err == nil:
+			f.record(out, nil)
+			return
+		}
+		failure := inner.newFailure(c.Name, attempt, err)
+		wait, again := c.Policy.again(err, attempt)
+		if !again {
+			f.record(nil, failure)
+			return
+		}
+		if f.err = p.retry(f.claim.seq, attempt+1, failure, wait); f.err != nil {
+			return
+		}
+	}
+}
+
+// try runs the user's function once, and waits for what it started.
+func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (out []byte, err error) {
+	err = c.Policy.limit(context.WithValue(ctx, attemptKey{}, attempt), c.Name, func(ctx context.Context) error {
+		err := guard(func() (err error) {
+			out, err = c.Do(inner.own(ctx))
+			return err
+		})
+		inner.rest()
+		return err
+	})
+	return out, err
+}
+
+// record makes the outcome durable, then sets it.
+func (f *Future) record(out []byte, failure *Failure) {
+	r := record{kind: recordOutcome, claim: f.claim.seq, data: out}
+	if failure != nil {
+		r.failed, r.data = true, failure.encode()
+	}
+	p := f.scope.pass
+	_, batch := p.journal.add(r)
+	at, err := p.journal.settle(batch)
+	if err != nil {
+		f.err = p.lose(err)
+		return
+	}
+	f.claim.done, f.claim.failed, f.claim.data, f.claim.doneAt = true, r.failed, r.data, at
+	f.data = out
+	if failure != nil {
+		// What the code sees is what a replay will see.
+		f.failure, f.err = p.engine.decodeFailure(r.data, f.claim.seq)
+	}
+}
+
+// Await returns the encoded result of the call once it is durable. Errors:
+// *[Failure]; [ErrPaused] if the call waits for a person; or that of the run's stop. ctx must be of the
+// scope that made the call; a deadline of its own doesn't end the wait, since whether it
+// passed would be no fact of the record: limit the call instead.
+func (f *Future) Await(ctx context.Context) ([]byte, error) {
+	s, err := From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s != f.scope {
+		return nil, s.error(ErrConcurrentScope, "a future belongs to the scope that made the call")
+	}
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	if f.done != nil {
+		s.pass.slots.yield(func() { <-f.done })
+	}
+	switch {
+	case f.err != nil:
+		s.refused = true
+		return nil, f.err
+	case f.suspended:
+		return nil, s.suspend()
+	case f.failure != nil:
+		s.deliver(f.failure)
+		s.seen(f.claim.doneAt)
+		return nil, f.failure
+	}
+	s.seen(f.claim.doneAt)
+	return f.data, nil
+}
+
+// Reject parks the run because a recorded result can't be decoded as what the code now wants.
+func (f *Future) Reject(err error) error {
+	f.scope.refused = true
+	return f.scope.pass.park(f.scope.path+"/"+f.claim.name, err)
+}
+
+// deliver notes that a failure was handed to the code.
+func (s *Scope) deliver(f *Failure) {
+	if s.delivered == nil {
+		s.delivered = map[int64]int64{}
+	}
+	if _, ok := s.delivered[f.claim]; !ok {
+		s.delivered[f.claim] = s.lastClaim
+	}
+}
+
+func (s *Scope) seen(at time.Time) {
+	if at.After(s.lastAt) {
+		s.lastAt = at
+	}
+}
+
+type attemptKey struct{}
+
+// Attempt is the number of the running attempt of the task that ctx belongs to; the first is 1.
+func Attempt(ctx context.Context) int {
+	n, _ := ctx.Value(attemptKey{}).(int)
+	return max(n, 1)
+}
+
+// attempt is the number of the attempt that a claim's scope is in.
+func (p *pass) attempt(claim int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.history.scopes[claim]; s != nil {
+		return max(s.attempt, 1)
+	}
+	return 1
+}
+
+// retry records that a new attempt of the call begins, and waits as the policy
+// says. The error is that of the run's stop.
+func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
+	_, batch := p.journal.add(p.supersede(claim, attempt, failure))
+	if _, err := p.journal.settle(batch); err != nil {
+		return p.lose(err)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-p.ctx.Done():
+	}
+	return p.stopped()
+}
+
+// supersede opens a new attempt of the scope that claim opened, in the history
+// of this pass, and returns the record that says so.
+func (p *pass) supersede(claim int64, attempt int, failure *Failure) record {
+	r := record{kind: recordAttempt, claim: claim, attempt: attempt, retry: failure.Retry, cut: failure.Cut}
+	if len(failure.Retry) == 0 {
+		r.cut = keepAll
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.history.supersede(r)
+	return r
+}
+
+// keepAll is a cut after which no claim comes.
+const keepAll = 1 << 62

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/fermata-go/fermata/internal/witness"
+)
+
+// CallInfo describes one side of a divergence.
+type CallInfo struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	Site string `json:"site,omitempty"`
+}
+
+func (c *CallInfo) String() string {
+	s := fmt.Sprintf("%s %q", c.Kind, c.Name)
+	if c.Site != "" {
+		s += " at " + c.Site
+	}
+	return s
+}
+
+// Divergence says how today's code differs from what the log recorded.
+type Divergence struct {
+	Path     string `json:"path"`     // of the scope
+	Position int    `json:"position"` // of the call in it, from 1; 0 with Key
+	Key      string `json:"key,omitempty"`
+	// Recorded is the call in the log. Current is what the code calls now; nil: the scope ended without the call.
+	Recorded *CallInfo            `json:"recorded"`
+	Current  *CallInfo            `json:"current,omitempty"`
+	Fields   []witness.Difference `json:"fields,omitempty"` // of the input
+}
+
+func (d *Divergence) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "in %s, call %d", d.Path, d.Position)
+	if d.Key != "" {
+		fmt.Fprintf(&b, " (key %q)", d.Key)
+	}
+	fmt.Fprintf(&b, ": the log recorded %s, ", d.Recorded)
+	switch {
+	case d.Current == nil:
+		b.WriteString("the code ended without it")
+	case len(d.Fields) > 0:
+		fmt.Fprintf(&b, "the code now calls it at %s with another input:", d.Current.Site)
+		for i, f := range d.Fields {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			name := f.Field
+			if name == "" {
+				name = "the value"
+			}
+			fmt.Fprintf(&b, " %s was %s, is %s", name, f.Recorded, f.Current)
+		}
+	default:
+		fmt.Fprintf(&b, "the code now calls %s", d.Current)
+	}
+	return b.String()
+}
+
+// Is reports whether target is [ErrDivergence].
+func (d *Divergence) Is(target error) bool { return target == ErrDivergence }

@@ -1,0 +1,427 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Entry is an entrypoint.
+type Entry struct {
+	Name string
+	Def  any // its identity
+	Do   func(ctx context.Context, in Input) (Output, error)
+	// MaxConcurrency bounds the tasks of a run that execute at once; 0 doesn't.
+	MaxConcurrency int
+	Durability     Durability
+}
+
+// Options of an engine. Zero fields have defaults.
+type Options struct {
+	// Name of the member, for people.
+	Name string
+	// Base is the context that runs get theirs from.
+	Base context.Context
+	Log  *slog.Logger
+	// Errors are the registered errors, by code.
+	Errors map[string]error
+	// Workers bounds the runs that this engine takes from the queue at once; negative takes none.
+	Workers int
+	// Tick is how often the queue is looked at though nothing was said: for the runs of dead processes.
+	Tick time.Duration
+	// MaxCrashes parks a run that so many processes in a row died with.
+	MaxCrashes int
+	// WitnessKey, if set, keeps inputs out of the log.
+	WitnessKey []byte
+}
+
+// Engine runs entrypoints on a backend.
+type Engine struct {
+	backend storage.Backend
+	options Options
+	log     *slog.Logger
+	base    context.Context
+	abort   context.CancelCauseFunc
+	entries map[string]*Entry
+	names   []string // of entries, sorted
+
+	draining atomic.Bool
+	offset   atomic.Int64 // the backend's time minus this process's, in nanoseconds
+	wake     chan struct{}
+	unwatch  func()
+	hub      hub
+	defs     sync.Map     // definition to its identity
+	backlog  atomic.Bool  // the last look at the queue left some there
+	all      sync.WaitGroup // executions and the keeper
+
+	mu         sync.Mutex
+	membership storage.Membership
+	live       map[storage.ID]*execution
+	later      map[storage.ID]storage.Run // runs to take up again
+	closed     bool
+}
+
+type definition struct {
+	kind Kind
+	name string
+}
+
+// New binds entrypoints to a backend and joins it. From then on the engine takes
+// up queued runs and those of dead processes, until Close.
+func New(ctx context.Context, backend storage.Backend, options Options, entries ...*Entry) (*Engine, error) {
+	if backend == nil {
+		return nil, &Error{Op: "new engine", Reason: ErrInvalid, Hint: "give it a backend: memory.New, sqlite.Open or postgres.Open"}
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	if options.Base == nil {
+		options.Base = context.Background()
+	}
+	if options.Workers == 0 {
+		options.Workers = 64
+	}
+	if options.Tick <= 0 {
+		options.Tick = time.Second
+	}
+	if options.MaxCrashes <= 0 {
+		options.MaxCrashes = 3
+	}
+	e := &Engine{
+		backend: backend, options: options, log: options.Log,
+		entries: map[string]*Entry{}, wake: make(chan struct{}, 1),
+		live: map[storage.ID]*execution{}, later: map[storage.ID]storage.Run{},
+	}
+	for _, entry := range entries {
+		if e.entries[entry.Name] != nil {
+			return nil, &Error{Op: "new engine", Reason: ErrDefinition, Err: fmt.Errorf("two entrypoints are named %q", entry.Name), Hint: "give each its own name"}
+		}
+		e.entries[entry.Name] = entry
+	}
+	e.names = slices.Sorted(maps.Keys(e.entries))
+	if err := e.syncClock(ctx); err != nil {
+		return nil, storageError("new engine", "", storage.ID{}, err)
+	}
+	membership, err := backend.Join(ctx, options.Name)
+	if err != nil {
+		return nil, storageError("new engine", "", storage.ID{}, err)
+	}
+	e.membership = membership
+	e.base, e.abort = context.WithCancelCause(options.Base)
+	e.unwatch = backend.Watch(e.note)
+	e.all.Go(e.keep)
+	return e, nil
+}
+
+// Backend returns what the engine was made with.
+func (e *Engine) Backend() storage.Backend { return e.backend }
+
+// syncClock learns how far the backend's clock is from this process's.
+func (e *Engine) syncClock(ctx context.Context) error {
+	now, err := e.backend.Now(ctx)
+	if err == nil {
+		e.offset.Store(int64(time.Until(now)))
+	}
+	return err
+}
+
+// now is the backend's time, as far as this process can tell without asking.
+func (e *Engine) now() time.Time { return time.Now().Add(time.Duration(e.offset.Load())) }
+
+// define binds a name to a definition: within one engine a name means one thing.
+func (e *Engine) define(kind Kind, name string, def any) error {
+	if known, ok := e.defs.LoadOrStore(definition{kind, name}, def); ok && known != def {
+		return &Error{Reason: ErrDefinition, Err: fmt.Errorf("two different %ss are named %q", kind, name), Hint: "names tell calls apart on replay: define each once and give each its own name"}
+	}
+	return nil
+}
+
+// entry finds an entrypoint of this engine.
+func (e *Engine) entry(op, name string) (*Entry, error) {
+	if entry := e.entries[name]; entry != nil {
+		return entry, nil
+	}
+	return nil, &Error{Op: op, Reason: ErrUnknownEntry, Err: fmt.Errorf("%q", name), Hint: "pass the entrypoint to New"}
+}
+
+// member is who this engine is to the backend; an error after Close.
+func (e *Engine) member(op string) (storage.ID, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || e.draining.Load() {
+		return storage.ID{}, &Error{Op: op, Reason: ErrClosed, Hint: "the engine takes no new work"}
+	}
+	return e.membership.ID(), nil
+}
+
+// launch executes a run that the backend has given to member.
+func (e *Engine) launch(entry *Entry, member storage.ID, loaded storage.Loaded, skip bool) *execution {
+	x := &execution{engine: e, entry: entry, member: member, skip: skip, done: make(chan struct{})}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.live[loaded.Run.ID] = x
+	e.all.Go(func() {
+		x.main(loaded)
+		e.mu.Lock()
+		if e.live[loaded.Run.ID] == x {
+			delete(e.live, loaded.Run.ID)
+		}
+		e.mu.Unlock()
+		if e.backlog.Load() {
+			e.poke() // a slot is free
+		}
+	})
+	return x
+}
+
+// running finds the execution of a run in this process; nil if there is none.
+func (e *Engine) running(run storage.ID) *execution {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.live[run]
+}
+
+// retryLater takes a run up again that this process owns but could not write to.
+func (e *Engine) retryLater(run storage.Run) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.later[run.ID] = run
+	}
+}
+
+// note is called by the backend after changes.
+func (e *Engine) note(n storage.Note) {
+	anything := n.Run.IsZero()
+	if n.Inbox || anything {
+		e.mu.Lock()
+		for run, x := range e.live {
+			if anything || run == n.Run {
+				x.poked.Store(true)
+				n.Queued = true
+			}
+		}
+		e.mu.Unlock()
+	}
+	if n.Queued || anything {
+		e.poke()
+	}
+	e.hub.notify(n.Run)
+}
+
+// inspect looks for cancellations of runs that execute here.
+func (e *Engine) inspect() {
+	e.mu.Lock()
+	var poked []*execution
+	for _, x := range e.live {
+		if x.poked.Load() && x.cancelled.Load() == nil {
+			poked = append(poked, x)
+		}
+	}
+	e.mu.Unlock()
+	for _, x := range poked {
+		p := x.pass.Load()
+		if p == nil {
+			continue
+		}
+		if run, err := e.backend.Run(e.base, p.run.Tenant, p.run.ID); err == nil && run.CancelRequested && run.Token == p.run.Token {
+			x.cancel(run.CancelReason)
+		}
+	}
+}
+
+// poke makes the keeper look at the queue.
+func (e *Engine) poke() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Poke makes the engine look at once for what is due, queued or unowned.
+func (e *Engine) Poke() { e.poke() }
+
+// keep takes up what is queued, due or unowned, until the engine closes.
+func (e *Engine) keep() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		e.mu.Lock()
+		lost := e.membership.Lost()
+		e.mu.Unlock()
+		select {
+		case <-e.base.Done():
+			return
+		case <-lost:
+			if !e.rejoin() {
+				return
+			}
+		case <-e.wake:
+		case <-timer.C:
+		}
+		if e.draining.Load() {
+			timer.Reset(e.options.Tick)
+			continue
+		}
+		e.inspect()
+		e.takeUp()
+		wait := e.options.Tick
+		if next := e.poll(); !next.IsZero() {
+			wait = max(0, min(wait, next.Sub(e.now())))
+		}
+		timer.Reset(wait)
+	}
+}
+
+// poll takes runs from the backend and says when something is due next.
+func (e *Engine) poll() (next time.Time) {
+	for {
+		e.mu.Lock()
+		free := e.options.Workers - len(e.live)
+		member := e.membership.ID()
+		e.mu.Unlock()
+		polled, err := e.backend.Poll(e.base, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free)})
+		if err != nil {
+			if e.base.Err() == nil && !errors.Is(err, storage.ErrClosed) {
+				e.log.Error("looking for work failed", "error", err)
+			}
+			return time.Time{}
+		}
+		e.offset.Store(int64(time.Until(polled.Now)))
+		for _, run := range polled.Runs {
+			e.adopt(member, run)
+		}
+		e.backlog.Store(polled.More)
+		if !polled.More || len(polled.Runs) == 0 {
+			return polled.Next
+		}
+	}
+}
+
+// adopt executes a run that Poll has given to this engine.
+func (e *Engine) adopt(member storage.ID, run storage.Run) {
+	loaded, err := e.backend.Load(e.base, run.Tenant, run.ID)
+	if err != nil {
+		e.log.Error("run can't be loaded", "run", run.ID, "thread", run.Thread, "error", err)
+		e.retryLater(run)
+		return
+	}
+	e.launch(e.entries[run.Entrypoint], member, loaded, run.Crashes == 0)
+}
+
+// takeUp tries again what could not be written before.
+func (e *Engine) takeUp() {
+	e.mu.Lock()
+	runs := slices.Collect(maps.Values(e.later))
+	clear(e.later)
+	member := e.membership.ID()
+	e.mu.Unlock()
+	for _, run := range runs {
+		taken, err := e.backend.Acquire(e.base, storage.Acquire{Tenant: run.Tenant, Run: run.ID, Member: member, From: []storage.Status{storage.Running}})
+		switch {
+		case err == nil:
+			e.adopt(member, taken)
+		case !errors.Is(err, storage.ErrBusy) && !errors.Is(err, storage.ErrNotFound):
+			e.retryLater(run)
+		}
+	}
+}
+
+// rejoin stops what this engine ran as a member that others may think dead, and becomes a new one.
+func (e *Engine) rejoin() bool {
+	e.log.Warn("membership lost: runs of this process are left to others")
+	e.mu.Lock()
+	live := slices.Collect(maps.Values(e.live))
+	e.mu.Unlock()
+	for _, x := range live {
+		if p := x.pass.Load(); p != nil {
+			p.lose(storage.ErrStale)
+		}
+	}
+	membership, err := e.backend.Join(e.base, e.options.Name)
+	if err != nil {
+		if e.base.Err() == nil {
+			e.log.Error("joining again failed; this engine runs nothing any more", "error", err)
+		}
+		return false
+	}
+	e.mu.Lock()
+	e.membership = membership
+	e.mu.Unlock()
+	return true
+}
+
+// Close stops the engine: no new call of a task starts, those that run may
+// finish, and unfinished runs are left to other processes or the next one. When ctx
+// ends before that, tasks are cancelled and Close returns the context's error. The backend stays open.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	e.closed = true
+	e.draining.Store(true)
+	for _, x := range e.live {
+		if p := x.pass.Load(); p != nil {
+			p.drain()
+		}
+	}
+	e.mu.Unlock()
+	var late error
+	idle := make(chan struct{})
+	go func() {
+		defer close(idle)
+		e.waitIdle()
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		late = ctx.Err()
+		e.abort(ErrDraining)
+		<-idle
+	}
+	e.abort(ErrClosed)
+	e.unwatch()
+	e.all.Wait()
+	e.hub.close()
+	e.mu.Lock()
+	membership := e.membership
+	e.mu.Unlock()
+	if err := membership.Leave(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, storage.ErrClosed) {
+		return errors.Join(late, storageError("close", "", storage.ID{}, err))
+	}
+	return late
+}
+
+// waitIdle returns when no run executes here.
+func (e *Engine) waitIdle() {
+	for {
+		e.mu.Lock()
+		var some *execution
+		for _, x := range e.live {
+			some = x
+			break
+		}
+		e.mu.Unlock()
+		if some == nil {
+			return
+		}
+		<-some.done
+		e.mu.Lock()
+		for id, x := range e.live {
+			if x == some {
+				delete(e.live, id)
+			}
+		}
+		e.mu.Unlock()
+	}
+}

@@ -1,0 +1,284 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// execution is a run that this process owns.
+type execution struct {
+	engine *Engine
+	entry  *Entry
+	member storage.ID
+	pass   atomic.Pointer[pass]
+	// cancelled and drain are asked for from outside; the running pass looks at them when it begins.
+	cancelled atomic.Pointer[string]
+	poked     atomic.Bool // something came from outside since the pass began
+	skip      bool        // see pass.skipBlocked
+
+	done chan struct{} // closed when this process has given the run up
+	// What follows is set before done is closed.
+	run storage.Run // as it was given up
+	err error       // if the run was lost to this process
+}
+
+// Input is what an entrypoint's body gets.
+type Input struct {
+	Data     []byte
+	Previous []byte // what the thread's last finished run saved; nil if there is none
+	Config   []byte
+}
+
+// Output is what an entrypoint's body gives.
+type Output struct {
+	Result []byte
+	Saved  []byte // nil: the same as Result
+}
+
+// main runs passes until the run comes to rest.
+func (x *execution) main(loaded storage.Loaded) {
+	defer close(x.done)
+	for {
+		x.poked.Store(false)
+		p, err := x.newPass(&loaded)
+		again := false
+		if err != nil {
+			x.refuse(&loaded, err)
+		} else {
+			again = x.conclude(p, x.body(p))
+		}
+		if !again {
+			return
+		}
+		if loaded, err = x.engine.backend.Load(context.Background(), loaded.Run.Tenant, loaded.Run.ID); err != nil {
+			x.err = storageError("load", x.run.Thread, x.run.ID, err)
+			return
+		}
+		if loaded.Run.Token != p.run.Token || loaded.Run.Status != storage.Running {
+			x.run = loaded.Run // someone else has it already
+			return
+		}
+	}
+}
+
+func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
+	h, err := readHistory(loaded)
+	if err != nil {
+		return nil, storageError("replay", loaded.Run.Thread, loaded.Run.ID, err)
+	}
+	p := &pass{
+		engine: x.engine, entry: x.entry, run: loaded.Run, previous: loaded.Previous, history: h,
+		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip,
+	}
+	p.ctx, p.cancel = context.WithCancel(x.engine.base)
+	p.journal = newJournal(x.engine.backend, x.entry.Durability, &p.run, h)
+	x.pass.Store(p)
+	if reason := x.cancelled.Load(); reason != nil || loaded.Run.CancelRequested {
+		x.cancel(loaded.Run.CancelReason)
+	}
+	if x.engine.draining.Load() {
+		p.drain()
+	}
+	if loaded.Run.Crashes >= x.engine.options.MaxCrashes {
+		p.halt(&stop{
+			err: p.error("", ErrParked, nil, "find out what kills the process, then continue the run"), status: storage.Parked,
+			report: &Parked{Reason: "crash_loop", Message: fmt.Sprintf("%d processes in a row died with this run before it made progress", loaded.Run.Crashes)},
+		})
+	}
+	return p, nil
+}
+
+// refuse parks a run whose log can't be read. The log is left as it is.
+func (x *execution) refuse(loaded *storage.Loaded, err error) {
+	x.engine.log.Error("run can't be replayed", "run", loaded.Run.ID, "thread", loaded.Run.Thread, "error", err)
+	p := &pass{engine: x.engine, entry: x.entry, run: loaded.Run, cancel: func() {}}
+	p.journal = newJournal(x.engine.backend, Sync, &p.run, &history{last: loaded.Run.LastSeq})
+	x.give(p, storage.Parked, nil, &Parked{Reason: "unreadable", Message: err.Error()})
+}
+
+// cancel stops the running pass, and those to come, because somebody asked for it.
+func (x *execution) cancel(reason string) {
+	x.cancelled.CompareAndSwap(nil, &reason)
+	if p := x.pass.Load(); p != nil {
+		p.halt(&stop{
+			err:    p.error("", ErrCancelled, nil, ""),
+			status: storage.Cancelled,
+			report: &Cancellation{Reason: reason},
+		})
+		p.cancel()
+	}
+}
+
+// Cancellation is what is stored of a run that was cancelled.
+type Cancellation struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// drain lets no new call start.
+func (p *pass) drain() {
+	p.halt(&stop{err: p.error("", ErrDraining, nil, "another process, or the next one, goes on with the run"), status: storage.Queued})
+}
+
+// ending is how a body came to its end.
+type ending struct {
+	out     Output
+	scope   *Scope
+	failure *Failure
+}
+
+// body runs the entrypoint's function once, and waits for all that it started.
+func (x *execution) body(p *pass) ending {
+	defer p.cancel()
+	root := p.newScope(nil, p.entry.Name, nil, false)
+	var e ending
+	e.scope = root
+	if p.stopped() != nil {
+		root.refused = true
+		return e
+	}
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		err := guard(func() (err error) {
+			e.out, err = p.entry.Do(root.own(p.ctx), Input{Data: p.run.Input, Previous: p.previous, Config: p.run.Config})
+			return err
+		})
+		if err == nil && !root.suspended && !root.refused {
+			p.announce(root, e.out)
+		}
+		root.rest()
+		root.end()
+		if err != nil && !root.suspended {
+			e.failure = root.newFailure(p.entry.Name, max(1, p.attempt(0)), err)
+		}
+	}()
+	<-finished
+	return e
+}
+
+// announce records what the body returned if tasks that nobody awaits still
+// run: readers of the run's events see it before what these tasks do.
+func (p *pass) announce(root *Scope, out Output) {
+	if p.history.body != nil || root.end() != nil {
+		return
+	}
+	for _, f := range root.running {
+		select {
+		case <-f.done:
+		default:
+			p.journal.add(record{kind: recordReturn, data: out.Result})
+			if p.journal.durability != Exit {
+				p.journal.flush()
+			}
+			return
+		}
+	}
+}
+
+// conclude records how the pass ended. It reports whether the run is still
+// this process's, and there is news for it.
+func (x *execution) conclude(p *pass, e ending) (again bool) {
+	p.mu.Lock()
+	if p.late != nil {
+		p.late.Stop()
+	}
+	p.mu.Unlock()
+	root, s := e.scope, p.stop.Load()
+	switch {
+	case s != nil && s.status == 0: // lost
+		return x.lost(p, s.err)
+	case s != nil && s.status == storage.Parked:
+		return x.give(p, s.status, nil, s.report)
+	case s != nil && s.status == storage.Cancelled && (root.refused || root.suspended || e.failure != nil):
+		return x.give(p, s.status, nil, s.report)
+	case s != nil && s.status == storage.Queued && root.refused:
+		return x.give(p, s.status, nil, nil)
+	case root.suspended:
+		return x.pause(p)
+	case e.failure != nil:
+		return x.give(p, storage.Failed, nil, e.failure)
+	}
+	return x.give(p, storage.Finished, &e.out, nil)
+}
+
+// pause gives the run up until somebody answers.
+func (x *execution) pause(p *pass) (again bool) {
+	if x.poked.Load() {
+		run, err := x.engine.backend.Run(context.Background(), p.run.Tenant, p.run.ID)
+		if err == nil && run.Inbox > p.run.Inbox {
+			// An answer came while the pass ran: pausing would be undone at once.
+			if _, err := p.journal.end(nil, nil); err != nil {
+				return x.lost(p, p.lose(err))
+			}
+			x.skip = true
+			return true
+		}
+	}
+	last := &record{kind: recordPause, open: p.openInCallOrder()}
+	return x.end(p, last, func(u *storage.Unit) { u.Status, u.SeenInbox = storage.Interrupted, p.run.Inbox })
+}
+
+// give ends the run, or puts it back for another process.
+func (x *execution) give(p *pass, status storage.Status, out *Output, report any) (again bool) {
+	var text []byte
+	if report != nil {
+		var err error
+		if text, err = json.Marshal(report); err != nil {
+			text, _ = json.Marshal(&Parked{Message: err.Error()})
+		}
+	}
+	return x.end(p, &record{kind: recordEnd, status: status}, func(u *storage.Unit) {
+		u.Status, u.Error, u.SeenInbox = status, text, p.run.Inbox
+		if status == storage.Queued {
+			u.SeenInbox = 1 << 62 // draining: news is for the next owner
+		}
+		if out != nil {
+			u.Result, u.Saved = out.Result, out.Saved
+		}
+	})
+}
+
+// end commits the last unit of the pass.
+//
+// Crash window: before the commit the run is a dead owner's and another process
+// replays it up to here; after it the run rests, and nobody needs this process.
+func (x *execution) end(p *pass, last *record, finish func(*storage.Unit)) (again bool) {
+	var unit storage.Unit
+	committed, err := p.journal.end(last, func(u *storage.Unit) {
+		finish(u)
+		unit = *u
+	})
+	if err != nil {
+		return x.lost(p, p.lose(err))
+	}
+	if committed.Kept {
+		x.skip = true
+		return true
+	}
+	x.run = p.run
+	x.run.Status, x.run.Result, x.run.Saved, x.run.Error = unit.Status, unit.Result, unit.Saved, unit.Error
+	x.run.LastSeq, x.run.Updated, x.run.Owner = unit.First+int64(len(unit.Records))-1, committed.At, storage.ID{}
+	return false
+}
+
+// lost gives a run up that this process can't write to any more.
+func (x *execution) lost(p *pass, err error) bool {
+	x.run, x.err = p.run, err
+	if !errors.Is(err, ErrLost) {
+		x.engine.retryLater(p.run)
+	}
+	return false
+}
+
+func isLost(err error) bool {
+	return errors.Is(err, storage.ErrStale) || errors.Is(err, storage.ErrNotFound)
+}
+
+// retryAfter is how long a run rests that couldn't be written, before this process tries again.
+const retryAfter = time.Second

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Handle is a run that a verb has started, resumed or found.
+type Handle struct {
+	engine    *Engine
+	tenant    string
+	execution *execution // nil: it doesn't execute here
+	after     int64      // events up to this record are of before the verb
+	// Run is the run as the verb left it.
+	Run storage.Run
+	// Repeated: the answer was given before, with the same key.
+	Repeated bool
+}
+
+// Attach returns a handle of an existing run; its events begin after record after.
+func (e *Engine) Attach(ctx context.Context, tenant string, run storage.ID, after int64) (*Handle, error) {
+	stored, err := e.backend.Run(ctx, tenant, run)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, &Error{Op: "attach", Run: run, Reason: ErrUnknownRun}
+	}
+	if err != nil {
+		return nil, storageError("attach", "", run, err)
+	}
+	return &Handle{engine: e, tenant: tenant, execution: e.running(run), after: after, Run: stored}, nil
+}
+
+// Rest waits until the run rests – ended, parked or waiting for a person – and
+// returns it with its open questions in call order.
+func (h *Handle) Rest(ctx context.Context) (storage.Run, []storage.Question, error) {
+	run, err := h.wait(ctx)
+	if err != nil {
+		return run, nil, err
+	}
+	if run.Status != storage.Interrupted && run.Status != storage.Parked {
+		return run, nil, nil
+	}
+	questions, err := h.engine.OpenQuestions(ctx, h.tenant, run.ID)
+	return run, questions, err
+}
+
+func (h *Handle) wait(ctx context.Context) (storage.Run, error) {
+	if x := h.execution; x != nil {
+		select {
+		case <-x.done:
+			// A run that went back to the queue is waited for like any other's.
+			if x.err == nil && !underWay(x.run.Status) {
+				return x.run, nil
+			}
+			if x.err != nil && !errors.Is(x.err, ErrLost) {
+				return x.run, x.err
+			}
+		case <-ctx.Done():
+			return h.Run, ctx.Err()
+		}
+	}
+	news, unsubscribe := h.engine.hub.subscribe(h.Run.ID)
+	defer unsubscribe()
+	for {
+		run, err := h.engine.backend.Run(ctx, h.tenant, h.Run.ID)
+		if err != nil {
+			return h.Run, storageError("result", h.Run.Thread, h.Run.ID, err)
+		}
+		if !underWay(run.Status) {
+			return run, nil
+		}
+		select {
+		case _, open := <-news:
+			if !open {
+				return run, &Error{Op: "result", Thread: run.Thread, Run: run.ID, Reason: ErrClosed, Hint: "the run is kept and goes on in another engine"}
+			}
+		case <-ctx.Done():
+			return run, ctx.Err()
+		}
+	}
+}
+
+// OpenQuestions lists the open questions of a run in call order.
+func (e *Engine) OpenQuestions(ctx context.Context, tenant string, run storage.ID) ([]storage.Question, error) {
+	questions, err := e.questionsOf(ctx, tenant, run, storage.Open)
+	if err != nil || len(questions) < 2 {
+		return questions, err
+	}
+	stored, err := e.backend.Run(ctx, tenant, run)
+	if err != nil {
+		return nil, storageError("questions", "", run, err)
+	}
+	// The last record of a run that rests lists its questions.
+	_, records, err := e.backend.Log(ctx, tenant, run, stored.LastSeq-1, 1)
+	if err != nil {
+		return nil, storageError("questions", "", run, err)
+	}
+	for _, stored := range records {
+		if recordKind(stored.Data[0]) != recordPause {
+			continue
+		}
+		if r, err := decodeRecord(stored.Data, nil); err == nil {
+			sortBySeq(questions, r.open)
+		}
+	}
+	return questions, nil
+}
+
+// questionsOf lists the questions of a run in the given states, all if there is none given.
+func (e *Engine) questionsOf(ctx context.Context, tenant string, run storage.ID, states ...storage.QuestionState) ([]storage.Question, error) {
+	questions, err := e.backend.ListQuestions(ctx, storage.QuestionFilter{Tenant: tenant, Run: run, States: states, Limit: 1 << 20})
+	return questions, storageError("questions", "", run, err)
+}
+
+// sortBySeq puts questions in the order in which their Seq stand in order; others follow.
+func sortBySeq(questions []storage.Question, order []int64) {
+	place := func(q storage.Question) int {
+		if i := slices.Index(order, q.Seq); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	slices.SortStableFunc(questions, func(a, b storage.Question) int { return cmp.Compare(place(a), place(b)) })
+}

@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// history is a run's log, arranged for replay.
+type history struct {
+	scopes map[int64]*pastScope
+	claims map[int64]*pastClaim
+	sites  sites
+	last   int64     // sequence of the last record
+	paused int64     // sequence of the last pause
+	origin time.Time // when the run was made
+	body   *record   // the recordReturn, if the body's value was announced already
+}
+
+// pastScope is what a scope did so far.
+type pastScope struct {
+	calls   []*pastClaim          // by position
+	keyed   map[string]*pastClaim // by key
+	attempt int                   // number of the running attempt; 0 and 1 are the first
+	active  int64                 // last record that says something of this scope or of one below
+}
+
+// pastClaim is a claimed call with what became of it.
+type pastClaim struct {
+	record
+	seq      int64
+	at       time.Time
+	parent   *pastClaim
+	done     bool // there is an outcome
+	failed   bool
+	cached   bool
+	data     []byte // of the outcome
+	doneAt   time.Time
+	question *storage.Question // the last one asked by this claim
+	taken    bool
+}
+
+// readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].
+func readHistory(loaded *storage.Loaded) (*history, error) {
+	h := &history{
+		scopes: map[int64]*pastScope{},
+		claims: make(map[int64]*pastClaim, len(loaded.Records)/2),
+		origin: loaded.Run.Created,
+	}
+	slab := make([]pastClaim, 0, len(loaded.Records))
+	for _, stored := range loaded.Records {
+		r, err := decodeRecord(stored.Data, &h.sites)
+		if err == nil && stored.Seq != h.last+1 {
+			err = fmt.Errorf("%w: record %d follows record %d", storage.ErrCorrupt, stored.Seq, h.last)
+		}
+		if err == nil {
+			h.last = stored.Seq
+			if r.kind == recordClaim {
+				slab = append(slab, pastClaim{record: r, seq: stored.Seq, at: stored.At})
+				err = h.claim(&slab[len(slab)-1])
+			} else {
+				err = h.apply(r, stored)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("run %s, record %d: %w", loaded.Run.ID, stored.Seq, err)
+		}
+	}
+	for i := range loaded.Questions {
+		q := &loaded.Questions[i]
+		if q.Seq > h.last {
+			return nil, fmt.Errorf("run %s: %w: question %s is of record %d, the last is %d", loaded.Run.ID, storage.ErrCorrupt, q.ID, q.Seq, h.last)
+		}
+		if c := h.claims[q.Seq]; c != nil && c.call == KindQuestion {
+			c.question = q
+		}
+	}
+	return h, nil
+}
+
+func (h *history) scope(id int64) *pastScope {
+	s := h.scopes[id]
+	if s == nil {
+		s = &pastScope{}
+		h.scopes[id] = s
+	}
+	return s
+}
+
+// claim adds a claim to its scope.
+func (h *history) claim(c *pastClaim) error {
+	if c.scope != 0 {
+		if c.parent = h.claims[c.scope]; c.parent == nil {
+			return fmt.Errorf("%w: claim in the unknown scope %d", storage.ErrCorrupt, c.scope)
+		}
+	}
+	h.claims[c.seq] = c
+	s := h.scope(c.scope)
+	if c.key == "" {
+		s.calls = append(s.calls, c)
+	} else {
+		if s.keyed == nil {
+			s.keyed = map[string]*pastClaim{}
+		}
+		s.keyed[c.key] = c
+	}
+	h.touch(c.seq, c)
+	return nil
+}
+
+// touch notes that record seq was about the scope of c.
+func (h *history) touch(seq int64, c *pastClaim) {
+	for ; c != nil; c = c.parent {
+		h.scope(c.scope).active = seq
+	}
+}
+
+func (h *history) apply(r record, stored storage.Record) error {
+	var c *pastClaim
+	if r.kind == recordOutcome || r.kind == recordAsk || r.kind == recordTaken {
+		if c = h.claims[r.claim]; c == nil {
+			return fmt.Errorf("%w: record of the unknown claim %d", storage.ErrCorrupt, r.claim)
+		}
+		h.touch(stored.Seq, c)
+	}
+	switch r.kind {
+	case recordOutcome:
+		c.done, c.failed, c.cached, c.data, c.doneAt = true, r.failed, r.cached, r.data, stored.At
+	case recordAsk:
+		// The question that was asked anew bears the sequence of this record.
+		h.claims[stored.Seq] = c
+		c.question, c.taken = nil, false
+	case recordTaken:
+		c.taken, c.doneAt = true, stored.At
+	case recordPause:
+		h.paused = stored.Seq
+	case recordReturn:
+		h.body = &r
+	case recordAttempt:
+		h.supersede(r)
+	}
+	return nil
+}
+
+// supersede opens a new attempt: outcomes of r.retry are forgotten, and what
+// the scope claimed after r.cut.
+func (h *history) supersede(r record) {
+	s := h.scope(r.claim)
+	s.attempt = r.attempt
+	for i, c := range s.calls {
+		if c.seq > r.cut {
+			s.calls = s.calls[:i]
+			break
+		}
+	}
+	for key, c := range s.keyed {
+		if c.seq > r.cut {
+			delete(s.keyed, key)
+		}
+	}
+	for _, seq := range r.retry {
+		if c := h.claims[seq]; c != nil {
+			c.done, c.failed, c.data = false, false, nil
+		}
+	}
+	if r.claim == 0 {
+		h.body = nil
+	}
+}
+
+// blocked reports whether the scope that c opened can't go on: when the run
+// last paused, all that it still waited for were questions, they
+// are open, and nothing has happened in it since.
+func (h *history) blocked(c *pastClaim) bool {
+	s := h.scopes[c.seq]
+	if s == nil || s.active > h.paused {
+		return false
+	}
+	waits := false
+	wait := func(inner *pastClaim) bool {
+		switch {
+		case inner.done:
+			return true
+		case inner.call == KindQuestion:
+			if inner.question != nil && inner.question.State != storage.Open {
+				return inner.taken
+			}
+			waits = true
+			return inner.question != nil
+		default:
+			waits = true
+			return h.blocked(inner)
+		}
+	}
+	for _, inner := range s.calls {
+		if !wait(inner) {
+			return false
+		}
+	}
+	for _, inner := range s.keyed {
+		if !wait(inner) {
+			return false
+		}
+	}
+	return waits
+}
+
+// openQuestions appends the open questions below the scope that c opened, in call order.
+func (h *history) openQuestions(c *pastClaim, to []*pastClaim) []*pastClaim {
+	s := h.scopes[c.seq]
+	if s == nil {
+		return to
+	}
+	visit := func(inner *pastClaim) {
+		switch {
+		case inner.done:
+		case inner.call == KindQuestion:
+			if inner.question != nil && inner.question.State == storage.Open {
+				to = append(to, inner)
+			}
+		default:
+			to = h.openQuestions(inner, to)
+		}
+	}
+	for _, inner := range s.calls {
+		visit(inner)
+	}
+	for _, inner := range s.keyed {
+		visit(inner)
+	}
+	return to
+}

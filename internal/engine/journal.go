@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Durability says when a run's records are on disk; LangGraph's modes have the same names.
+type Durability uint8
+
+// The modes of durability.
+const (
+	// Sync: before the code that asked for a result sees it.
+	Sync Durability = iota
+	// Async: soon, in order, while the run goes on; at most asyncRecords are
+	// behind. All are on disk before the run's end or pause is known.
+	Async
+	// Exit: with the run's end or pause.
+	Exit
+)
+
+// asyncRecords bounds what may be lost of a run under [Async].
+const asyncRecords = 1024
+
+// journal writes one run's records, in units that hold whatever has gathered.
+type journal struct {
+	backend    storage.Backend
+	durability Durability
+	tenant     string
+	run        storage.ID
+	token      int64
+
+	mu       sync.Mutex
+	sites    sites
+	next     int64 // sequence of the next record
+	sent     int64 // records up to here are in units that were sent
+	filling  *batch
+	flushing bool
+	idle     sync.Cond // flushing became false
+	broken   error     // nothing can be written any more
+}
+
+// batch is the unit being gathered.
+type batch struct {
+	records   [][]byte
+	questions []storage.Question
+	awaited   bool // somebody waits for it while another batch is written
+	done      chan struct{}
+	err       error
+	at        time.Time
+}
+
+func newJournal(b storage.Backend, d Durability, run *storage.Run, h *history) *journal {
+	j := &journal{
+		backend: b, durability: d, tenant: run.Tenant, run: run.ID, token: run.Token,
+		sites: h.sites, next: h.last + 1, sent: h.last,
+	}
+	j.idle.L = &j.mu
+	j.filling = &batch{done: make(chan struct{})}
+	return j
+}
+
+// add puts a record into the batch being gathered and returns its sequence. Nothing is written yet.
+func (j *journal) add(r record) (int64, *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.addLocked(r)
+}
+
+func (j *journal) addLocked(r record) (int64, *batch) {
+	seq := j.next
+	j.next++
+	j.filling.records = append(j.filling.records, r.encode(&j.sites))
+	return seq, j.filling
+}
+
+// ask adds the record with the question that it asks; the question gets the record's sequence.
+func (j *journal) ask(r record, q *storage.Question) (int64, *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	seq, b := j.addLocked(r)
+	q.Seq = seq
+	b.questions = append(b.questions, *q)
+	return seq, b
+}
+
+// settle returns when b is as durable as the mode promises, with the time of
+// its commit. The time is zero if the commit was not waited for.
+func (j *journal) settle(b *batch) (time.Time, error) {
+	switch j.durability {
+	case Exit:
+		return time.Time{}, j.fault()
+	case Async:
+		j.mu.Lock()
+		behind := j.next - 1 - j.sent
+		if !j.flushing && j.broken == nil {
+			j.flushing = true
+			go j.lead()
+		}
+		err := j.broken
+		j.mu.Unlock()
+		if err != nil || behind < asyncRecords {
+			return time.Time{}, err
+		}
+	}
+	return j.write(b)
+}
+
+func (j *journal) fault() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
+// write returns when b is on disk.
+func (j *journal) write(b *batch) (time.Time, error) {
+	j.mu.Lock()
+	switch {
+	case b != j.filling: // someone else has taken it
+	case j.flushing:
+		b.awaited = true
+	default:
+		// Nobody writes: this goroutine does, and leaves what gathers meanwhile to another.
+		j.flushing = true
+		taken := j.takeLocked()
+		j.mu.Unlock()
+		j.commit(taken, nil)
+		j.mu.Lock()
+		if j.filling.awaited {
+			go j.lead()
+		} else {
+			j.restLocked()
+		}
+	}
+	j.mu.Unlock()
+	<-b.done
+	return b.at, b.err
+}
+
+// flush begins to write what has gathered.
+func (j *journal) flush() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.filling.records) == 0 {
+		return
+	}
+	j.filling.awaited = true
+	if !j.flushing {
+		j.flushing = true
+		go j.lead()
+	}
+}
+
+// lead writes batches until there is none that somebody waits for.
+func (j *journal) lead() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.filling.records) > 0 && (j.filling.awaited || j.durability == Async) {
+		taken := j.takeLocked()
+		j.mu.Unlock()
+		j.commit(taken, nil)
+		j.mu.Lock()
+	}
+	j.restLocked()
+}
+
+func (j *journal) restLocked() {
+	j.flushing = false
+	j.idle.Broadcast()
+}
+
+func (j *journal) takeLocked() *batch {
+	taken := j.filling
+	j.filling = &batch{done: make(chan struct{})}
+	if j.broken != nil {
+		taken.err = j.broken
+	}
+	return taken
+}
+
+// end writes what has gathered together with the run's change of state, which
+// finish fills into the unit. It waits for writes under way.
+func (j *journal) end(last *record, finish func(*storage.Unit)) (storage.Committed, error) {
+	j.mu.Lock()
+	for j.flushing {
+		j.idle.Wait()
+	}
+	j.flushing = true
+	if last != nil {
+		j.addLocked(*last)
+	}
+	taken := j.takeLocked()
+	j.mu.Unlock()
+	var committed storage.Committed
+	if len(taken.records) > 0 {
+		committed = j.commit(taken, finish)
+	}
+	j.mu.Lock()
+	j.restLocked()
+	j.mu.Unlock()
+	return committed, taken.err
+}
+
+// commit sends one unit and wakes those who wait for it. Only one commit of a
+// journal is under way at a time, so the sequence of units is that of batches.
+//
+// Crash window: before the backend's commit nothing of the unit exists, its
+// claims were never made and its tasks run again; after it all of it does.
+func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed {
+	defer close(b.done)
+	if b.err != nil {
+		return storage.Committed{}
+	}
+	unit := storage.Unit{
+		Tenant: j.tenant, Run: j.run, Token: j.token, First: j.sent + 1,
+		Records: b.records, Questions: b.questions,
+	}
+	if finish != nil {
+		finish(&unit)
+	}
+	var committed storage.Committed
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		results, err := j.backend.Append(context.Background(), []storage.Unit{unit})
+		if err == nil {
+			committed = results[0]
+			err = committed.Err
+		}
+		if errors.Is(err, storage.ErrLocked) {
+			time.Sleep(pause)
+			continue
+		}
+		if errors.Is(err, storage.ErrDuplicate) {
+			err = nil // the reply to an earlier try was lost
+		}
+		b.err = err
+		break
+	}
+	j.mu.Lock()
+	if b.err != nil {
+		j.broken = b.err
+	} else {
+		b.at = committed.At
+		j.sent += int64(len(b.records))
+	}
+	j.mu.Unlock()
+	return committed
+}

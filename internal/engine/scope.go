@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata/internal/goroutine"
+	"github.com/fermata-go/fermata/internal/witness"
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Scope is what positions are counted in: the body of an entrypoint, of a task
+// or of a branch, while it runs. It belongs to one goroutine.
+type Scope struct {
+	pass  *pass
+	id    int64 // the claim that opened it; 0 is the entrypoint's body
+	path  string
+	order []int // of the call that opened it, among all calls of the run
+	past  *pastScope
+
+	keep  bool // calls made now may be replayed by a later attempt of this pass
+	owner uintptr
+	ended atomic.Bool
+
+	// What follows is the owner's.
+	next      int             // position of the next call
+	calls     int             // calls made, keyed ones too
+	lastClaim int64           // sequence of the last claim
+	lastAt    time.Time       // of the last record that was handed to the code
+	keys      map[string]bool // used in this pass
+	draws     uint64          // random values drawn
+	suspended bool            // waits for a person, itself or below
+	refused   bool            // a durable call was refused because the run stops
+	delivered map[int64]int64 // failed claims handed to the code: lastClaim at that time
+	running   []*Future       // calls that were not recorded before
+}
+
+type scopeKey struct{}
+
+// From returns the scope that ctx belongs to. Without one: [ErrOutsideRun].
+func From(ctx context.Context) (*Scope, error) {
+	s, ok := ctx.Value(scopeKey{}).(*Scope)
+	if !ok {
+		return nil, &Error{Reason: ErrOutsideRun, Hint: "call it from an entrypoint or a task, with the context that was handed to it"}
+	}
+	return s, nil
+}
+
+// newScope opens the scope of a claimed call; nil is the entrypoint's body.
+func (p *pass) newScope(opener *pastClaim, path string, order []int, keep bool) *Scope {
+	s := &Scope{pass: p, path: path, order: order, keep: keep, lastAt: p.history.origin}
+	if opener != nil {
+		s.id, s.lastAt = opener.seq, opener.at
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.past = p.history.scopes[s.id]; s.past == nil && keep {
+		s.past = p.history.scope(s.id)
+	}
+	return s
+}
+
+// own binds the scope to the running goroutine.
+func (s *Scope) own(ctx context.Context) context.Context {
+	s.owner = goroutine.ID()
+	return context.WithValue(ctx, scopeKey{}, s)
+}
+
+// Path names the scope for people, as "graph/human_feedback".
+func (s *Scope) Path() string { return s.path }
+
+// Run returns the run that the scope belongs to, as it was when this process took it.
+func (s *Scope) Run() *storage.Run { return &s.pass.run }
+
+// enter begins a durable call: it says whether the scope may make one.
+func (s *Scope) enter() error {
+	if goroutine.ID() != s.owner {
+		return s.error(ErrConcurrentScope, "each task and branch makes durable calls on its own goroutine with its own context; use Go for parallel work")
+	}
+	if s.ended.Load() {
+		return s.error(ErrScopeEnded, "the function that was handed this context has returned")
+	}
+	if s.suspended {
+		return s.error(ErrPaused, "")
+	}
+	if err := s.pass.stopped(); err != nil {
+		s.refused = true
+		return err
+	}
+	return nil
+}
+
+func (s *Scope) error(reason error, hint string) error {
+	return &Error{Run: s.pass.run.ID, Thread: s.pass.run.Thread, Path: s.path, Reason: reason, Hint: hint}
+}
+
+// suspend makes the scope wait: all later durable calls on it return [ErrPaused].
+func (s *Scope) suspend() error {
+	s.suspended = true
+	return s.error(ErrPaused, "")
+}
+
+// call is a durable call about to be claimed.
+type call struct {
+	kind  Kind
+	name  string
+	key   string
+	input []byte
+	// ask is the question that a new claim opens.
+	ask *storage.Question
+}
+
+// claim finds the record of a call, or makes one. The second result says where
+// the call stands among all of the run. A call that is not the recorded one stops the run.
+func (s *Scope) claim(c call) (*pastClaim, []int, error) {
+	if err := s.enter(); err != nil {
+		return nil, nil, err
+	}
+	seen := witness.Of(c.input)
+	if key := s.pass.engine.options.WitnessKey; key != nil {
+		seen = witness.OfKeyed(key, c.input)
+	}
+	order := append(s.order[:len(s.order):len(s.order)], s.calls)
+	s.calls++
+	past, err := s.recorded(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if past != nil {
+		if past.call != c.kind || past.name != c.name || !witness.Equal(past.witness, seen) {
+			s.refused = true
+			return nil, nil, s.pass.diverge(&Divergence{
+				Path: s.path, Position: s.next, Key: c.key,
+				Recorded: &CallInfo{Kind: past.call.String(), Name: past.name, Site: past.site},
+				Current:  &CallInfo{Kind: c.kind.String(), Name: c.name, Site: callSite()},
+				Fields:   differences(past, c, seen),
+			})
+		}
+		s.lastClaim = max(s.lastClaim, past.seq)
+		return past, order, nil
+	}
+	fresh := &pastClaim{record: record{
+		kind: recordClaim, scope: s.id, call: c.kind, name: c.name, key: c.key, witness: seen, site: callSite(),
+	}}
+	if c.ask != nil {
+		fresh.seq, _ = s.pass.journal.ask(fresh.record, c.ask)
+		fresh.question = c.ask
+	} else {
+		fresh.seq, _ = s.pass.journal.add(fresh.record)
+	}
+	s.lastClaim = fresh.seq
+	if s.keep {
+		s.pass.remember(s, fresh)
+	}
+	return fresh, order, nil
+}
+
+// recorded finds the claim at the call's key or, without one, at the next position; nil is the frontier.
+func (s *Scope) recorded(c call) (*pastClaim, error) {
+	if c.key != "" {
+		if s.keys[c.key] {
+			return nil, s.error(ErrInvalid, fmt.Sprintf("key %q is used twice in this scope; keys tell calls apart", c.key))
+		}
+		if s.keys == nil {
+			s.keys = map[string]bool{}
+		}
+		s.keys[c.key] = true
+		if s.past == nil {
+			return nil, nil
+		}
+		return s.past.keyed[c.key], nil
+	}
+	s.next++
+	if s.past == nil || s.next > len(s.past.calls) {
+		return nil, nil
+	}
+	return s.past.calls[s.next-1], nil
+}
+
+// replaying reports whether the record holds calls that the scope has yet to make.
+func (s *Scope) replaying() bool { return s.past != nil && s.next < len(s.past.calls) }
+
+// rest waits for the calls that the scope started and didn't await. One that
+// is suspended suspends the scope, one that was stopped stops it.
+func (s *Scope) rest() {
+	for _, f := range s.running {
+		if f.done != nil {
+			s.pass.slots.yield(func() { <-f.done })
+		}
+		s.suspended = s.suspended || f.suspended
+		s.refused = s.refused || f.err != nil
+	}
+}
+
+// end closes the scope. A scope that ended of itself must have made all recorded calls.
+func (s *Scope) end() error {
+	s.ended.Store(true)
+	if s.suspended || s.refused || !s.replaying() {
+		return nil
+	}
+	missing := s.past.calls[s.next]
+	s.refused = true
+	return s.pass.diverge(&Divergence{
+		Path: s.path, Position: s.next + 1,
+		Recorded: &CallInfo{Kind: missing.call.String(), Name: missing.name, Site: missing.site},
+	})
+}
+
+func differences(past *pastClaim, c call, seen []byte) []witness.Difference {
+	if past.call != c.kind || past.name != c.name {
+		return nil
+	}
+	return witness.Diff(past.witness, seen)
+}
+
+// siteOf caches the call site of a program counter; "" is a frame of fermata's own.
+var siteOf sync.Map
+
+// callSite names the place in the user's code that made the durable call, as "refund.go:41".
+func callSite() string {
+	var pcs [12]uintptr
+	n := runtime.Callers(3, pcs[:])
+	for _, pc := range pcs[:n] {
+		site, ok := siteOf.Load(pc)
+		if !ok {
+			site = describe(pc)
+			siteOf.Store(pc, site)
+		}
+		if site != "" {
+			return site.(string)
+		}
+	}
+	return ""
+}
+
+const module = "github.com/fermata-go/fermata"
+
+// describe names the first frame at pc that isn't fermata's own; several functions may be inlined there.
+func describe(pc uintptr) string {
+	frames := runtime.CallersFrames([]uintptr{pc})
+	for more := true; more; {
+		var frame runtime.Frame
+		frame, more = frames.Next()
+		function, own := strings.CutPrefix(frame.Function, module)
+		own = own && (strings.HasPrefix(function, ".") || strings.HasPrefix(function, "/internal/engine.")) &&
+			!strings.HasSuffix(frame.File, "_test.go")
+		if !own && frame.File != "" {
+			return fmt.Sprintf("%s:%d", frame.File[strings.LastIndexByte(frame.File, '/')+1:], frame.Line)
+		}
+	}
+	return ""
+}
