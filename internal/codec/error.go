@@ -28,7 +28,7 @@ type Error struct {
 	Type string
 	// Path is the JSON Pointer (RFC 6901) of the offending part: JSON names of
 	// fields, indexes, map keys; "*" stands for every element when the fault
-	// is the type's. "" is the whole value.
+	// is the type's. "" is the whole value. A very long path ends with "/…".
 	Path string
 	// Err wraps one of the sentinels of this package, and the error of the
 	// type's own method if that is what failed.
