@@ -41,6 +41,8 @@ type Options struct {
 	MaxCrashes int
 	// WitnessKey, if set, keeps inputs out of the log.
 	WitnessKey []byte
+	// Values is handed to the code of runs by [Scope.Values].
+	Values any
 }
 
 // Engine runs entrypoints on a backend.

@@ -154,3 +154,6 @@ func (e *Engine) decodeFailure(data []byte, claim int64) (*Failure, error) {
 	}
 	return f, nil
 }
+
+// Failure reads what is stored of a failed run.
+func (e *Engine) Failure(stored []byte) (*Failure, error) { return e.decodeFailure(stored, 0) }

@@ -77,6 +77,18 @@ func (s *Scope) Path() string { return s.path }
 // Run returns the run that the scope belongs to, as it was when this process took it.
 func (s *Scope) Run() *storage.Run { return &s.pass.run }
 
+// Values returns the Options.Values of the engine.
+func (s *Scope) Values() any { return s.pass.engine.options.Values }
+
+// Previous returns what the thread's last finished run saved; nil if there is none.
+func (s *Scope) Previous() []byte { return s.pass.previous }
+
+// Reject parks the run because a stored value can't be decoded as what the code now wants.
+func (s *Scope) Reject(err error) error {
+	s.refused = true
+	return s.pass.park(s.path, err)
+}
+
 // enter begins a durable call: it says whether the scope may make one.
 func (s *Scope) enter() error {
 	if goroutine.ID() != s.owner {

@@ -224,6 +224,8 @@ type Answer struct {
 	Check func(q *storage.Question) error
 	// Enqueue leaves the run to whoever is free.
 	Enqueue bool
+	// Revision is for who calls [Engine.Resume]; the engine doesn't look at it.
+	Revision *Revision
 }
 
 // Answer settles a question. The run goes on here if this engine knows its

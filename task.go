@@ -1,0 +1,213 @@
+package fermata
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/fermata-go/fermata/internal/codec"
+	"github.com/fermata-go/fermata/internal/engine"
+)
+
+// Task is a function whose call is recorded: once the result of a call is on
+// disk, the function is not called again for it, whatever happens. Between the
+// function's effect and the record a crash may make it run again, so an effect is made at least once.
+//
+// A Task is a definition: it knows no database, and is best a package-level variable
+// or a field of a struct that holds what the function needs.
+type Task[I, O any] struct {
+	name   string
+	fn     func(context.Context, I) (O, error)
+	policy *engine.Policy
+	err    error
+}
+
+// NewTask defines a task. The name identifies its calls in the record: don't
+// change it while runs wait. Within one engine a name belongs to one task.
+//
+// I and O must survive being stored: channels, functions, and structs with
+// only unexported fields don't. The function gets a copy of its input, and the
+// caller a copy of the result, both as they come back from storage.
+//
+// An ill-defined task (no name, no function, such a type) returns an error
+// that matches [ErrDefinition] from each call.
+func NewTask[I, O any](name string, fn func(context.Context, I) (O, error), options ...TaskOption) *Task[I, O] {
+	t := &Task[I, O]{name: name, fn: fn}
+	t.err = checkDefinition("task", name, fn == nil, reflect.TypeFor[I](), reflect.TypeFor[O]())
+	for _, option := range options {
+		if t.policy == nil {
+			t.policy = &engine.Policy{}
+		}
+		if err := option.applyTask(t.policy); err != nil && t.err == nil {
+			t.err = definitionError("task", name, err)
+		}
+	}
+	return t
+}
+
+// Name returns the name given to NewTask.
+func (t *Task[I, O]) Name() string { return t.name }
+
+// Call calls the task and waits for its result, which is durable when Call returns.
+// Errors: *[TaskError] if the task failed; *[ValueError] if the input can't be stored; else
+// an error that stops the run, as [ErrPaused]: pass it up.
+func (t *Task[I, O]) Call(ctx context.Context, in I, options ...CallOption) (O, error) {
+	return t.Go(ctx, in, options...).Result(ctx)
+}
+
+// Go starts a call and returns at once; calls started this way run in
+// parallel. Errors of the start come from the future.
+func (t *Task[I, O]) Go(ctx context.Context, in I, options ...CallOption) *Future[O] {
+	f, err := t.start(ctx, in, options)
+	if err != nil {
+		return &Future[O]{err: public(err)}
+	}
+	return &Future[O]{call: f}
+}
+
+func (t *Task[I, O]) start(ctx context.Context, in I, options []CallOption) (*engine.Future, error) {
+	s, err := engine.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.err != nil {
+		return nil, t.err
+	}
+	v := valuesOf(s)
+	var seen I
+	data, err := v.transfer(in, &seen)
+	if err != nil {
+		return nil, fmt.Errorf("input of task %q: %w", t.name, err)
+	}
+	call := engine.Call{
+		Def: t, Name: t.name, Input: data, Policy: t.policy,
+		Do: func(ctx context.Context) ([]byte, error) {
+			own := seen
+			if t.policy != nil {
+				// A failed attempt may have changed what its copy points to.
+				if err := v.decode(data, &own); err != nil {
+					return nil, err
+				}
+			}
+			out, err := t.fn(ctx, own)
+			if err != nil {
+				return nil, err
+			}
+			return v.encode(out)
+		},
+	}
+	for _, option := range options {
+		option.applyCall(&call)
+	}
+	return engine.Go(ctx, call)
+}
+
+// Future is a call under way. It belongs to the function that made the call.
+type Future[O any] struct {
+	call *engine.Future
+	err  error
+}
+
+// Result waits for the call's result, which is durable when Result returns. Errors are those of
+// [Task.Call]. It may be called again, and returns the same. ctx must be the
+// one that the call was made with; a deadline of it doesn't end the wait: bound the task with [Timeout].
+func (f *Future[O]) Result(ctx context.Context) (O, error) {
+	var out O
+	if f.err != nil {
+		return out, f.err
+	}
+	data, err := f.call.Await(ctx)
+	if err != nil {
+		return out, public(err)
+	}
+	s, err := engine.From(ctx)
+	if err != nil {
+		return out, public(err)
+	}
+	if err := valuesOf(s).decode(data, &out); err != nil {
+		var zero O
+		return zero, public(f.call.Reject(err))
+	}
+	return out, nil
+}
+
+// All waits for all futures and returns their results in order. If several
+// fail, the error is that of the first in order; one that is paused comes before any failure.
+func All[O any](ctx context.Context, futures ...*Future[O]) ([]O, error) {
+	results := make([]O, len(futures))
+	var failed error
+	for i, f := range futures {
+		result, err := f.Result(ctx)
+		if err != nil && !isTaskError(err) {
+			return nil, err
+		}
+		if err != nil && failed == nil {
+			failed = err
+		}
+		results[i] = result
+	}
+	if failed != nil {
+		return nil, failed
+	}
+	return results, nil
+}
+
+func isTaskError(err error) bool {
+	_, ok := err.(*TaskError)
+	return ok
+}
+
+// TaskOption is an option of a task's definition.
+type TaskOption interface{ applyTask(*engine.Policy) error }
+
+// CallOption is an option of one call.
+type CallOption interface{ applyCall(*engine.Call) }
+
+// Key names a call, instead of its position: calls with keys may be added,
+// moved and removed by a deploy while runs wait. A key is unique in its function.
+func Key(key string) KeyOption { return KeyOption(key) }
+
+// KeyOption is what [Key] returns; it fits calls of tasks and questions.
+type KeyOption string
+
+func (k KeyOption) applyCall(c *engine.Call) { c.Key = string(k) }
+func (k KeyOption) applyAsk(a *engine.Ask)   { a.Key = string(k) }
+
+// Timeout bounds each attempt of a task. When it has passed, the context of
+// the attempt ends and the attempt has failed with [ErrTimeout], whatever it returns.
+func Timeout(d time.Duration) TaskOption { return timeout(d) }
+
+type timeout time.Duration
+
+func (d timeout) applyTask(p *engine.Policy) error {
+	if d <= 0 {
+		return fmt.Errorf("timeout of %s: must be greater than 0", time.Duration(d))
+	}
+	p.Timeout = time.Duration(d)
+	return nil
+}
+
+func checkDefinition(what, name string, noFunc bool, types ...reflect.Type) error {
+	switch {
+	case name == "":
+		return definitionError(what, name, fmt.Errorf("it has no name"))
+	case len(name) > maxName:
+		return definitionError(what, name[:40]+"…", fmt.Errorf("its name is longer than %d bytes", maxName))
+	case noFunc:
+		return definitionError(what, name, fmt.Errorf("it has no function"))
+	}
+	for _, t := range types {
+		if err := codec.Check(codec.JSON(), t); err != nil {
+			return definitionError(what, name, public(err))
+		}
+	}
+	return nil
+}
+
+// maxName bounds the names of tasks, entrypoints and questions, in bytes: they are stored with each call.
+const maxName = 128
+
+func definitionError(what, name string, err error) error {
+	return &Error{Op: "define", Reason: ErrDefinition, Err: fmt.Errorf("%s %q: %w", what, name, err)}
+}
