@@ -269,7 +269,6 @@ func newDivergenceError(d *engine.Divergence) *DivergenceError {
 	return e
 }
 
-
 // ValueError says why a value can't be written or read. It matches one of [ErrLossy], [ErrTooLarge] and [ErrMismatch].
 type ValueError struct {
 	Op   string // "encode", "decode" or "check"

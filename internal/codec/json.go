@@ -88,6 +88,9 @@ func (c jsonCodec) encode(t reflect.Type, v any, limit int, into any) ([]byte, e
 	case r.flat:
 		reflect.ValueOf(into).Elem().Set(reflect.ValueOf(v))
 		return data, nil
+	case r.kind == bytesKind:
+		reflect.ValueOf(into).Elem().SetBytes(bytes.Clone(reflect.ValueOf(v).Bytes()))
+		return data, nil
 	}
 	if f := c.read(r, data, into); f != nil {
 		f.err = fmt.Errorf("%w: what is written can't be read again: %s", ErrLossy, reason(f.err))
@@ -256,8 +259,7 @@ func (c jsonCodec) read(r *root, data []byte, into any) *fault {
 	if f := c.shape(r, data, false); f != nil {
 		return f
 	}
-	if r.kind == stringKind {
-		v.SetString(jsonscan.Unquote(bytes.TrimSpace(data)))
+	if readPlain(r, data, v) {
 		return nil
 	}
 	err := unmarshalJSON(data, into)
@@ -269,6 +271,24 @@ func (c jsonCodec) read(r *root, data []byte, into any) *fault {
 		return f
 	}
 	return mismatch("%w; %s", err, remedy)
+}
+
+// readPlain reads what can be large and needs no look at more than one kind.
+func readPlain(r *root, data []byte, v reflect.Value) bool {
+	text := bytes.TrimSpace(data)
+	switch {
+	case r.kind == stringKind:
+		v.SetString(jsonscan.Unquote(text))
+		return true
+	case r.kind == bytesKind && text[0] == '"' && bytes.IndexByte(text, '\\') < 0:
+		text = text[1 : len(text)-1]
+		b := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+		n, err := base64.StdEncoding.Decode(b, text)
+		v.SetBytes(b[:n])
+		return err == nil
+	default:
+		return false
+	}
 }
 
 func (jsonCodec) shape(r *root, data []byte, probing bool) *fault {

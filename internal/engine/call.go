@@ -22,8 +22,9 @@ type Call struct {
 
 // Future is a call under way. It belongs to the scope that made the call.
 type Future struct {
-	scope *Scope
-	claim *pastClaim
+	scope  *Scope
+	claim  *pastClaim
+	opener opener
 	done  chan struct{} // nil: was recorded already
 
 	// What follows is set before done is closed.
@@ -49,7 +50,7 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Future{scope: s, claim: past}
+	f := &Future{scope: s, claim: past, opener: s.opening(past)}
 	p := s.pass
 	if past.done {
 		return f, f.recall()
@@ -77,7 +78,7 @@ func (f *Future) recall() error {
 	}
 	failure, err := f.scope.pass.engine.decodeFailure(f.claim.data, f.claim.seq)
 	if err != nil {
-		return f.scope.pass.park(f.scope.path+"/"+f.claim.name, err)
+		return f.scope.pass.park(f.opener.path, err)
 	}
 	f.failure = failure
 	return nil
@@ -91,7 +92,7 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 		if f.err = p.stopped(); f.err != nil {
 			return
 		}
-		inner := p.newScope(f.claim, f.scope.path+"/"+c.Name, order, keep)
+		inner := p.newScope(f.opener, order, keep)
 		out, err := f.try(ctx, c, inner, attempt)
 		switch stop := inner.end(); {
 		case stop != nil, inner.refused, err != nil && p.ctx.Err() != nil:
@@ -131,18 +132,17 @@ func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (ou
 
 // record makes the outcome durable, then sets it.
 func (f *Future) record(out []byte, failure *Failure) {
-	r := record{kind: recordOutcome, claim: f.claim.seq, data: out}
+	p := f.scope.pass
+	r := record{kind: recordOutcome, claim: f.claim.seq, data: out, at: p.clock()}
 	if failure != nil {
 		r.failed, r.data = true, failure.encode()
 	}
-	p := f.scope.pass
 	_, batch := p.journal.add(r)
-	at, err := p.journal.settle(batch)
-	if err != nil {
+	if err := p.journal.settle(batch); err != nil {
 		f.err = p.lose(err)
 		return
 	}
-	f.claim.done, f.claim.failed, f.claim.data, f.claim.doneAt = true, r.failed, r.data, at
+	f.claim.done, f.claim.failed, f.claim.data, f.claim.doneAt = true, r.failed, r.data, p.at(r.at)
 	f.data = out
 	if failure != nil {
 		// What the code sees is what a replay will see.
@@ -186,7 +186,7 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 // Reject parks the run because a recorded result can't be decoded as what the code now wants.
 func (f *Future) Reject(err error) error {
 	f.scope.refused = true
-	return f.scope.pass.park(f.scope.path+"/"+f.claim.name, err)
+	return f.scope.pass.park(f.opener.path, err)
 }
 
 // deliver notes that a failure was handed to the code.
@@ -200,8 +200,8 @@ func (s *Scope) deliver(f *Failure) {
 }
 
 func (s *Scope) seen(at time.Time) {
-	if at.After(s.lastAt) {
-		s.lastAt = at
+	if at.After(s.now) {
+		s.now = at
 	}
 }
 
@@ -227,7 +227,7 @@ func (p *pass) attempt(claim int64) int {
 // says. The error is that of the run's stop.
 func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
 	_, batch := p.journal.add(p.supersede(claim, attempt, failure))
-	if _, err := p.journal.settle(batch); err != nil {
+	if err := p.journal.settle(batch); err != nil {
 		return p.lose(err)
 	}
 	timer := time.NewTimer(wait)

@@ -60,8 +60,8 @@ type Engine struct {
 	wake     chan struct{}
 	unwatch  func()
 	hub      hub
-	defs     sync.Map     // definition to its identity
-	backlog  atomic.Bool  // the last look at the queue left some there
+	defs     sync.Map       // definition to its identity
+	backlog  atomic.Bool    // the last look at the queue left some there
 	all      sync.WaitGroup // executions and the keeper
 
 	mu         sync.Mutex

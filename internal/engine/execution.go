@@ -135,7 +135,7 @@ type ending struct {
 // body runs the entrypoint's function once, and waits for all that it started.
 func (x *execution) body(p *pass) ending {
 	defer p.cancel()
-	root := p.newScope(nil, p.entry.Name, nil, false)
+	root := p.newScope(opener{path: p.entry.Name, now: p.run.Created}, nil, false)
 	var e ending
 	e.scope = root
 	if p.stopped() != nil {

@@ -126,13 +126,13 @@ func (h *history) apply(r record, stored storage.Record) error {
 	}
 	switch r.kind {
 	case recordOutcome:
-		c.done, c.failed, c.cached, c.data, c.doneAt = true, r.failed, r.cached, r.data, stored.At
+		c.done, c.failed, c.cached, c.data, c.doneAt = true, r.failed, r.cached, r.data, h.origin.Add(time.Duration(r.at)*time.Millisecond)
 	case recordAsk:
 		// The question that was asked anew bears the sequence of this record.
 		h.claims[stored.Seq] = c
 		c.question, c.taken = nil, false
 	case recordTaken:
-		c.taken, c.doneAt = true, stored.At
+		c.taken = true
 	case recordPause:
 		h.paused = stored.Seq
 	case recordReturn:

@@ -51,7 +51,6 @@ type batch struct {
 	awaited   bool // somebody waits for it while another batch is written
 	done      chan struct{}
 	err       error
-	at        time.Time
 }
 
 func newJournal(b storage.Backend, d Durability, run *storage.Run, h *history) *journal {
@@ -88,12 +87,11 @@ func (j *journal) ask(r record, q *storage.Question) (int64, *batch) {
 	return seq, b
 }
 
-// settle returns when b is as durable as the mode promises, with the time of
-// its commit. The time is zero if the commit was not waited for.
-func (j *journal) settle(b *batch) (time.Time, error) {
+// settle returns when b is as durable as the mode promises.
+func (j *journal) settle(b *batch) error {
 	switch j.durability {
 	case Exit:
-		return time.Time{}, j.fault()
+		return j.fault()
 	case Async:
 		j.mu.Lock()
 		behind := j.next - 1 - j.sent
@@ -104,7 +102,7 @@ func (j *journal) settle(b *batch) (time.Time, error) {
 		err := j.broken
 		j.mu.Unlock()
 		if err != nil || behind < asyncRecords {
-			return time.Time{}, err
+			return err
 		}
 	}
 	return j.write(b)
@@ -117,7 +115,7 @@ func (j *journal) fault() error {
 }
 
 // write returns when b is on disk.
-func (j *journal) write(b *batch) (time.Time, error) {
+func (j *journal) write(b *batch) error {
 	j.mu.Lock()
 	switch {
 	case b != j.filling: // someone else has taken it
@@ -138,7 +136,7 @@ func (j *journal) write(b *batch) (time.Time, error) {
 	}
 	j.mu.Unlock()
 	<-b.done
-	return b.at, b.err
+	return b.err
 }
 
 // flush begins to write what has gathered.
@@ -243,7 +241,6 @@ func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed
 	if b.err != nil {
 		j.broken = b.err
 	} else {
-		b.at = committed.At
 		j.sent += int64(len(b.records))
 	}
 	j.mu.Unlock()

@@ -59,6 +59,8 @@ type record struct {
 
 	// recordOutcome, recordAsk, recordTaken: of which claim; recordAttempt: of which scope
 	claim int64
+	// recordOutcome: when, in milliseconds since the run was made
+	at int64
 	// recordOutcome, recordReturn
 	failed bool
 	cached bool
@@ -127,6 +129,7 @@ func (r *record) encode(s *sites) []byte {
 		}
 		b = append(b, flags)
 		b = binary.AppendUvarint(b, uint64(r.claim))
+		b = binary.AppendUvarint(b, uint64(max(0, r.at)))
 		b = append(b, r.data...)
 	case recordAsk, recordTaken:
 		b = binary.AppendUvarint(b, uint64(r.claim))
@@ -229,6 +232,7 @@ func decodeRecord(data []byte, s *sites) (record, error) {
 		flags := d.byte()
 		r.failed, r.cached = flags&flagFailed != 0, flags&flagCached != 0
 		r.claim = d.uint()
+		r.at = d.uint()
 		r.data = d.rest
 	case recordAsk, recordTaken:
 		r.claim = d.uint()

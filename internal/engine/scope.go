@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,8 @@ type Scope struct {
 	pass  *pass
 	id    int64 // the claim that opened it; 0 is the entrypoint's body
 	path  string
-	order []int // of the call that opened it, among all calls of the run
+	place string // see opener
+	order []int  // of the call that opened it, among all calls of the run
 	past  *pastScope
 
 	keep  bool // calls made now may be replayed by a later attempt of this pass
@@ -31,7 +33,7 @@ type Scope struct {
 	next      int             // position of the next call
 	calls     int             // calls made, keyed ones too
 	lastClaim int64           // sequence of the last claim
-	lastAt    time.Time       // of the last record that was handed to the code
+	now       time.Time       // of the last record that was handed to the code
 	keys      map[string]bool // used in this pass
 	draws     uint64          // random values drawn
 	suspended bool            // waits for a person, itself or below
@@ -51,11 +53,30 @@ func From(ctx context.Context) (*Scope, error) {
 	return s, nil
 }
 
-// newScope opens the scope of a claimed call; nil is the entrypoint's body.
-func (p *pass) newScope(opener *pastClaim, path string, order []int, keep bool) *Scope {
-	s := &Scope{pass: p, path: path, order: order, keep: keep, lastAt: p.history.origin}
-	if opener != nil {
-		s.id, s.lastAt = opener.seq, opener.at
+// opener is what a scope takes from the call that opened it.
+type opener struct {
+	claim *pastClaim // nil: the entrypoint's body
+	path  string
+	// place is the call's place in the program: the positions and keys from the body down. Unlike
+	// the claim's sequence it is the same though a crash came before the claim was recorded.
+	place string
+	now   time.Time
+}
+
+// opening describes the scope that a call just claimed will open.
+func (s *Scope) opening(c *pastClaim) opener {
+	place := "#" + c.key
+	if c.key == "" {
+		place = strconv.Itoa(s.next)
+	}
+	return opener{claim: c, path: s.path + "/" + c.name, place: s.place + "/" + place, now: s.now}
+}
+
+// newScope opens a scope.
+func (p *pass) newScope(o opener, order []int, keep bool) *Scope {
+	s := &Scope{pass: p, path: o.path, place: o.place, order: order, keep: keep, now: o.now}
+	if o.claim != nil {
+		s.id = o.claim.seq
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -47,18 +47,20 @@ func AppendQuoted(dst []byte, s string) ([]byte, bool) {
 // appendSeparators appends s with U+2028 and U+2029 escaped: JSON allows
 // them, JavaScript before 2019 didn't, and encoding/json writes them so.
 func appendSeparators(dst []byte, s string) []byte {
-	for {
-		i := strings.Index(s, "\u2028")
-		if j := strings.Index(s, "\u2029"); i < 0 || j >= 0 && j < i {
-			i = j
-		}
-		if i < 0 {
+	for i := 0; ; {
+		n := strings.IndexByte(s[i:], "\u2028"[0])
+		if n < 0 {
 			return append(dst, s...)
+		}
+		i += n
+		if sep := s[i:min(i+3, len(s))]; sep != "\u2028" && sep != "\u2029" {
+			i++
+			continue
 		}
 		dst = append(dst, s[:i]...)
 		dst = append(dst, `\u202`...)
-		dst = append(dst, '8'+s[i+2]-0xa8)
-		s = s[i+3:]
+		dst = append(dst, s[i+2]-"\u2028"[2]+'8')
+		s, i = s[i+3:], 0
 	}
 }
 
