@@ -234,8 +234,9 @@ type DivergenceError struct {
 	// Position of the call in it, from 1; 0 if it has a Key.
 	Position int
 	Key      string
-	// Recorded is the call that the log has there.
-	Recorded Callee
+	// Recorded is the call that the log has there; nil: none, the code calls on a
+	// second pass what it did not call on the first ([Options.VerifyReplay]).
+	Recorded *Callee
 	// Current is the call that the code makes now; nil: the function ended without a call.
 	Current *Callee
 	// Fields lists what differs in the input, if only that does.
@@ -258,7 +259,10 @@ func (e *DivergenceError) Error() string { return e.text }
 
 func newDivergenceError(d *engine.Divergence) *DivergenceError {
 	e := &DivergenceError{Path: d.Path, Position: d.Position, Key: d.Key, text: d.Error()}
-	e.Recorded = Callee(*d.Recorded)
+	if d.Recorded != nil {
+		recorded := Callee(*d.Recorded)
+		e.Recorded = &recorded
+	}
 	if d.Current != nil {
 		current := Callee(*d.Current)
 		e.Current = &current

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,7 +27,13 @@ type Future struct {
 	scope  *Scope
 	claim  *pastClaim
 	opener opener
-	done  chan struct{} // nil: was recorded already
+	cancel context.CancelCauseFunc
+
+	mu        sync.Mutex
+	recording bool          // the outcome is being recorded
+	withdrawn atomic.Bool   // another call was first: this one gets no outcome
+	lost      *Failure      // what the scope's owner gets then
+	done      chan struct{} // nil: was recorded already
 
 	// What follows is set before done is closed.
 	data      []byte
@@ -58,13 +66,15 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	if open := p.blocked(past); open != nil {
 		f.suspended = true
 		s.running = append(s.running, f)
-		p.waitFor(order, open...)
+		p.waitFor(order, f.opener.place, open...)
 		return f, nil
 	}
 	f.done = make(chan struct{})
+	ctx, f.cancel = context.WithCancelCause(ctx)
 	s.running = append(s.running, f)
 	go func() {
 		defer close(f.done)
+		defer f.cancel(nil)
 		p.slots.hold(func() { f.perform(ctx, c, order) })
 	}()
 	return f, nil
@@ -93,8 +103,11 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 			return
 		}
 		inner := p.newScope(f.opener, order, keep)
+		inner.future = f
 		out, err := f.try(ctx, c, inner, attempt)
 		switch stop := inner.end(); {
+		case f.withdrawn.Load():
+			return
 		case stop != nil, inner.refused, err != nil && p.ctx.Err() != nil:
 			f.err = p.stopped() // the engine's own doing is never an outcome
 			return
@@ -132,6 +145,12 @@ func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (ou
 
 // record makes the outcome durable, then sets it.
 func (f *Future) record(out []byte, failure *Failure) {
+	f.mu.Lock()
+	f.recording = !f.withdrawn.Load()
+	f.mu.Unlock()
+	if !f.recording {
+		return
+	}
 	p := f.scope.pass
 	r := record{kind: recordOutcome, claim: f.claim.seq, data: out, at: p.clock()}
 	if failure != nil {
@@ -164,6 +183,9 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 	}
 	if err := s.enter(); err != nil {
 		return nil, err
+	}
+	if f.lost != nil {
+		return nil, f.lost
 	}
 	if f.done != nil {
 		s.pass.slots.yield(func() { <-f.done })

@@ -27,8 +27,9 @@ type Divergence struct {
 	Path     string `json:"path"`     // of the scope
 	Position int    `json:"position"` // of the call in it, from 1; 0 with Key
 	Key      string `json:"key,omitempty"`
-	// Recorded is the call in the log. Current is what the code calls now; nil: the scope ended without the call.
-	Recorded *CallInfo            `json:"recorded"`
+	// Recorded is the call in the log; nil: there is none, and a check of the replay came to it.
+	// Current is what the code calls now; nil: the scope ended without the call.
+	Recorded *CallInfo            `json:"recorded,omitempty"`
 	Current  *CallInfo            `json:"current,omitempty"`
 	Fields   []witness.Difference `json:"fields,omitempty"` // of the input
 }
@@ -38,6 +39,10 @@ func (d *Divergence) Error() string {
 	fmt.Fprintf(&b, "in %s, call %d", d.Path, d.Position)
 	if d.Key != "" {
 		fmt.Fprintf(&b, " (key %q)", d.Key)
+	}
+	if d.Recorded == nil {
+		fmt.Fprintf(&b, ": the code calls %s, which its first pass did not", d.Current)
+		return b.String()
 	}
 	fmt.Fprintf(&b, ": the log recorded %s, ", d.Recorded)
 	switch {
@@ -63,3 +68,12 @@ func (d *Divergence) Error() string {
 
 // Is reports whether target is [ErrDivergence].
 func (d *Divergence) Is(target error) bool { return target == ErrDivergence }
+
+// unexpected parks the run because a check of its replay came to a call that was never recorded.
+func (s *Scope) unexpected(c call) error {
+	s.refused = true
+	return s.pass.diverge(&Divergence{
+		Path: s.path, Position: s.next, Key: c.key,
+		Current: &CallInfo{Kind: c.kind.String(), Name: c.name, Site: callSite()},
+	})
+}

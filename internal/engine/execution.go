@@ -221,7 +221,11 @@ func (x *execution) pause(p *pass) (again bool) {
 		}
 	}
 	last := &record{kind: recordPause, open: p.openInCallOrder()}
-	return x.end(p, last, func(u *storage.Unit) { u.Status, u.SeenInbox = storage.Interrupted, p.run.Inbox })
+	status := storage.Interrupted
+	if len(last.open) == 0 { // it only sleeps
+		last, status = &record{kind: recordEnd, status: storage.Queued}, storage.Queued
+	}
+	return x.end(p, last, func(u *storage.Unit) { u.Status, u.SeenInbox, u.Due = status, p.run.Inbox, p.due })
 }
 
 // give ends the run, or puts it back for another process.

@@ -9,13 +9,14 @@ import (
 
 // history is a run's log, arranged for replay.
 type history struct {
-	scopes map[int64]*pastScope
-	claims map[int64]*pastClaim
-	sites  sites
-	last   int64     // sequence of the last record
-	paused int64     // sequence of the last pause
-	origin time.Time // when the run was made
-	body   *record   // the recordReturn, if the body's value was announced already
+	scopes   map[int64]*pastScope
+	claims   map[int64]*pastClaim
+	sites    sites
+	last     int64          // sequence of the last record
+	paused   int64          // sequence of the last pause
+	origin   time.Time      // when the run was made
+	versions map[string]int // of changes
+	body     *record        // the recordReturn, if the body's value was announced already
 }
 
 // pastScope is what a scope did so far.
@@ -135,6 +136,11 @@ func (h *history) apply(r record, stored storage.Record) error {
 		c.taken = true
 	case recordPause:
 		h.paused = stored.Seq
+	case recordVersion:
+		if h.versions == nil {
+			h.versions = map[string]int{}
+		}
+		h.versions[r.name] = int(r.at)
 	case recordReturn:
 		h.body = &r
 	case recordAttempt:

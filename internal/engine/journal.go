@@ -48,6 +48,7 @@ type journal struct {
 type batch struct {
 	records   [][]byte
 	questions []storage.Question
+	closing   []storage.ID
 	awaited   bool // somebody waits for it while another batch is written
 	done      chan struct{}
 	err       error
@@ -87,6 +88,24 @@ func (j *journal) ask(r record, q *storage.Question) (int64, *batch) {
 	return seq, b
 }
 
+// addAll puts records into the batch being gathered, with questions to withdraw.
+func (j *journal) addAll(records []record, closing []storage.ID) *batch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range records {
+		j.addLocked(r)
+	}
+	j.filling.closing = append(j.filling.closing, closing...)
+	return j.filling
+}
+
+// current is the batch being gathered.
+func (j *journal) current() *batch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.filling
+}
+
 // settle returns when b is as durable as the mode promises.
 func (j *journal) settle(b *batch) error {
 	switch j.durability {
@@ -118,6 +137,9 @@ func (j *journal) fault() error {
 func (j *journal) write(b *batch) error {
 	j.mu.Lock()
 	switch {
+	case len(b.records) == 0: // nothing gathered
+		j.mu.Unlock()
+		return j.fault()
 	case b != j.filling: // someone else has taken it
 	case j.flushing:
 		b.awaited = true
@@ -215,7 +237,7 @@ func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed
 	}
 	unit := storage.Unit{
 		Tenant: j.tenant, Run: j.run, Token: j.token, First: j.sent + 1,
-		Records: b.records, Questions: b.questions,
+		Records: b.records, Questions: b.questions, Close: b.closing, CloseState: storage.Withdrawn,
 	}
 	if finish != nil {
 		finish(&unit)

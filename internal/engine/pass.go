@@ -23,11 +23,16 @@ type pass struct {
 	// skipBlocked: tasks that can only wait for their open questions again are not entered.
 	skipBlocked bool
 
+	// verify: the pass only checks that the code replays; nothing new may come.
+	verify bool
+
 	stop   atomic.Pointer[stop]
 	cancel context.CancelFunc
+	asking sync.Mutex // orders questions and withdrawals
 
 	mu      sync.Mutex // guards the maps of history, and what follows
 	waiting []waiting
+	due     time.Time   // when the first sleeper wants to wake; zero: none sleeps
 	late    *time.Timer // writes a question whose asker doesn't come to rest
 }
 
@@ -41,6 +46,7 @@ type stop struct {
 // waiting is an open question that the pass came to.
 type waiting struct {
 	order []int
+	place string // of the scope that asked
 	claim *pastClaim
 }
 
@@ -107,7 +113,7 @@ type Parked struct {
 }
 
 // waitFor notes that the pass waits for the questions of these claims, which lie below order.
-func (p *pass) waitFor(order []int, claims ...*pastClaim) {
+func (p *pass) waitFor(order []int, place string, claims ...*pastClaim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, c := range claims {
@@ -115,7 +121,7 @@ func (p *pass) waitFor(order []int, claims ...*pastClaim) {
 		if len(claims) > 1 {
 			at = append(order[:len(order):len(order)], i)
 		}
-		p.waiting = append(p.waiting, waiting{order: at, claim: c})
+		p.waiting = append(p.waiting, waiting{order: at, place: place, claim: c})
 	}
 }
 

@@ -56,17 +56,19 @@ func Interrupt(ctx context.Context, ask *Ask) (*Reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := s.pass
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	past, order, err := s.claim(call{kind: KindQuestion, name: ask.Name, key: ask.Key, input: ask.Payload, ask: q})
 	if err != nil {
 		return nil, err
 	}
-	p := s.pass
 	if asked := past.question; asked == nil || askAgain(asked) {
 		past.question = q
 		p.journal.ask(record{kind: recordAsk, claim: past.seq}, q)
 	}
 	if past.question.State == storage.Open || past.question.State == 0 {
-		p.waitFor(order, past)
+		p.waitFor(order, s.place, past)
 		p.writeSoon()
 		return nil, s.suspend()
 	}

@@ -19,6 +19,7 @@ const (
 	recordReturn                        // the body returned while tasks were still running
 	recordEnd                           // the run ended; the result is in the run's row
 	recordAttempt                       // a new attempt of a scope
+	recordVersion                       // the version of a change that the run is on
 )
 
 // Kind is what a claimed call is.
@@ -59,7 +60,7 @@ type record struct {
 
 	// recordOutcome, recordAsk, recordTaken: of which claim; recordAttempt: of which scope
 	claim int64
-	// recordOutcome: when, in milliseconds since the run was made
+	// recordOutcome: when, in milliseconds since the run was made; recordVersion: the version of the change name
 	at int64
 	// recordOutcome, recordReturn
 	failed bool
@@ -137,6 +138,9 @@ func (r *record) encode(s *sites) []byte {
 		b = appendInts(b, r.open)
 	case recordEnd:
 		b = append(b, byte(r.status))
+	case recordVersion:
+		b = appendString(b, r.name)
+		b = binary.AppendVarint(b, r.at)
 	case recordAttempt:
 		b = binary.AppendUvarint(b, uint64(r.claim))
 		b = binary.AppendUvarint(b, uint64(r.attempt))
@@ -178,6 +182,16 @@ func (d *reader) uint() int64 {
 	}
 	d.rest = d.rest[n:]
 	return int64(v)
+}
+
+func (d *reader) int() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.bad, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
 }
 
 func (d *reader) string() string {
@@ -240,6 +254,9 @@ func decodeRecord(data []byte, s *sites) (record, error) {
 		r.open = d.ints()
 	case recordEnd:
 		r.status = storage.Status(d.byte())
+	case recordVersion:
+		r.name = d.string()
+		r.at = d.int()
 	case recordAttempt:
 		r.claim = d.uint()
 		r.attempt = int(d.uint())

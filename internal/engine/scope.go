@@ -25,9 +25,12 @@ type Scope struct {
 	order []int  // of the call that opened it, among all calls of the run
 	past  *pastScope
 
-	keep  bool // calls made now may be replayed by a later attempt of this pass
-	owner uintptr
-	ended atomic.Bool
+	keep bool // calls made now may be replayed by a later attempt of this pass
+	// future is the call that opened the scope; nil: the entrypoint's body.
+	future  *Future
+	witness []byte
+	owner   uintptr
+	ended   atomic.Bool
 
 	// What follows is the owner's.
 	next      int             // position of the next call
@@ -76,7 +79,7 @@ func (s *Scope) opening(c *pastClaim) opener {
 func (p *pass) newScope(o opener, order []int, keep bool) *Scope {
 	s := &Scope{pass: p, path: o.path, place: o.place, order: order, keep: keep, now: o.now}
 	if o.claim != nil {
-		s.id = o.claim.seq
+		s.id, s.witness = o.claim.seq, o.claim.witness
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,6 +127,17 @@ func (s *Scope) enter() error {
 	if err := s.pass.stopped(); err != nil {
 		s.refused = true
 		return err
+	}
+	return s.withdrawn()
+}
+
+// withdrawn says whether the scope belongs to a call that lost against another.
+func (s *Scope) withdrawn() error {
+	for f := s.future; f != nil; f = f.scope.future {
+		if f.withdrawn.Load() {
+			s.refused = true
+			return s.error(ErrWithdrawn, "another call was first")
+		}
 	}
 	return nil
 }
@@ -225,8 +239,10 @@ func (s *Scope) rest() {
 		if f.done != nil {
 			s.pass.slots.yield(func() { <-f.done })
 		}
-		s.suspended = s.suspended || f.suspended
-		s.refused = s.refused || f.err != nil
+		if f.lost == nil {
+			s.suspended = s.suspended || f.suspended
+			s.refused = s.refused || f.err != nil
+		}
 	}
 }
 
