@@ -1,0 +1,59 @@
+// Package backendtest runs a test once on every backend: memory, SQLite, and
+// PostgreSQL where there is one.
+package backendtest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fermata-go/fermata/internal/incarnation"
+	"github.com/fermata-go/fermata/storage"
+	"github.com/fermata-go/fermata/storage/memory"
+)
+
+// Opener opens a handle on the database of one test, as one more process would;
+// every call of one Opener opens the same data. offset, if not nil, is added to the backend's time; it is the
+// first call's that counts. Closing the handle leaves the data; the handle is closed at the end of
+// the test if it is open yet.
+type Opener func(t testing.TB, offset func() time.Duration) storage.Backend
+
+// Each calls fn in a parallel subtest per backend, each with a fresh database.
+// The subtest has the backend's name.
+func Each(t *testing.T, fn func(t *testing.T, open Opener)) {
+	t.Helper()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, b.database(t))
+		})
+	}
+}
+
+// Memory returns an Opener of a fresh database in memory, for tests that run in a bubble of
+// testing/synctest.
+func Memory(testing.TB) Opener {
+	var shared *memory.Backend
+	var once sync.Once
+	return func(t testing.TB, offset func() time.Duration) storage.Backend {
+		once.Do(func() { shared = memory.New(&memory.Options{Offset: offset}) })
+		return closed(t, incarnation.New(shared, false))
+	}
+}
+
+// backends are those that this module has, cheapest first.
+var backends = []struct {
+	name     string
+	database func(testing.TB) Opener
+}{
+	{"memory", Memory},
+}
+
+func closed(t testing.TB, b storage.Backend) storage.Backend {
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Errorf("close the backend: %v", err)
+		}
+	})
+	return b
+}
