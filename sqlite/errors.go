@@ -1,0 +1,78 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fermata-go/fermata/internal/combine"
+	"github.com/fermata-go/fermata/storage"
+	driver "zombiezen.com/go/sqlite"
+)
+
+// fault turns an error of the driver, met while doing what op says, into one
+// that names the file, says what to do and matches a sentinel of the contract
+// where there is one. Errors that are the contract's own pass unchanged.
+func (b *Backend) fault(op string, err error) error {
+	switch {
+	case err == nil, isContract(err), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, combine.ErrClosed):
+		return b.closedError()
+	}
+	return describe(op, b.path, err)
+}
+
+func (b *Backend) closedError() error {
+	return fmt.Errorf("sqlite: %s: %w", b.path, storage.ErrClosed)
+}
+
+// describe is fault for errors of a file that is not open yet.
+func describe(op, path string, err error) error {
+	sentinel, advice := classify(driver.ErrCode(err))
+	if sentinel == nil {
+		return fmt.Errorf("sqlite: %s: %s: %w", op, path, err)
+	}
+	return fmt.Errorf("sqlite: %s: %s: %w: %s (%v)", op, path, sentinel, advice, err)
+}
+
+// classify says which error of the contract a result code is, and what to do about it.
+func classify(code driver.ResultCode) (sentinel error, advice string) {
+	switch code.ToPrimary() {
+	case driver.ResultFull:
+		return storage.ErrFull, "free space on its disk and try again"
+	case driver.ResultReadOnly, driver.ResultPerm:
+		return storage.ErrReadOnly, "let this process write the file and the directory it is in"
+	case driver.ResultCorrupt, driver.ResultNotADB:
+		return storage.ErrCorrupt, "stop using the file, keep a copy of it and of its -wal file, and restore a backup"
+	case driver.ResultBusy:
+		return storage.ErrLocked, "another process held the file's write lock for longer than Options.BusyTimeout; see what it is doing"
+	}
+	return nil, ""
+}
+
+// refusals are the errors of the contract that are an operation's answer: what
+// it was asked can't be done now, and nothing is wrong with the database.
+var refusals = []error{
+	storage.ErrInvalid, storage.ErrNotFound, storage.ErrBusy, storage.ErrConflict, storage.ErrStale,
+	storage.ErrDuplicate, storage.ErrSettled, storage.ErrUnique, storage.ErrClosed, storage.ErrUnsupported,
+}
+
+// faults are those that say what is wrong with it.
+var faults = []error{
+	storage.ErrCorrupt, storage.ErrFull, storage.ErrReadOnly, storage.ErrLocked, storage.ErrForeign, storage.ErrSchemaTooNew,
+}
+
+func isRefusal(err error) bool { return matchesAny(err, refusals) }
+
+// isContract reports whether err already matches an error of the contract.
+func isContract(err error) bool { return matchesAny(err, refusals) || matchesAny(err, faults) }
+
+func matchesAny(err error, sentinels []error) bool {
+	for _, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}

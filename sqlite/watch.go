@@ -1,0 +1,149 @@
+package sqlite
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Watch calls fn directly after each commit of this Backend, and with a zero Run
+// within [Options.PollInterval] after another process, or another Backend, committed to the file.
+func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
+	return b.watchers.add(fn)
+}
+
+// watchers are the callers of Watch. While there are any, a goroutine looks
+// for changes made by others.
+type watchers struct {
+	b     *Backend
+	fns   atomic.Pointer[[]*watcher] // replaced as a whole
+	mu    sync.Mutex                 // of add, remove and close
+	quit  chan struct{}              // ends the goroutine; nil if there is none
+	ended sync.WaitGroup
+	done  bool
+}
+
+type watcher struct{ fn func(storage.Note) }
+
+func (w *watchers) init(b *Backend) {
+	w.b = b
+	w.fns.Store(new([]*watcher))
+}
+
+func (w *watchers) any() bool { return len(*w.fns.Load()) > 0 }
+
+func (w *watchers) tell(notes []storage.Note) {
+	for _, watcher := range *w.fns.Load() {
+		for _, note := range notes {
+			watcher.fn(note)
+		}
+	}
+}
+
+func (w *watchers) add(fn func(storage.Note)) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return func() {}
+	}
+	added := &watcher{fn}
+	fns := append([]*watcher{added}, *w.fns.Load()...)
+	w.fns.Store(&fns)
+	if w.quit == nil {
+		w.quit = make(chan struct{})
+		quit := w.quit
+		w.ended.Go(func() { w.look(quit) })
+	}
+	return sync.OnceFunc(func() { w.remove(added) })
+}
+
+func (w *watchers) remove(gone *watcher) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var fns []*watcher
+	for _, watcher := range *w.fns.Load() {
+		if watcher != gone {
+			fns = append(fns, watcher)
+		}
+	}
+	w.fns.Store(&fns)
+	if len(fns) == 0 && w.quit != nil {
+		close(w.quit)
+		w.quit = nil
+	}
+}
+
+// close ends the goroutine and forgets the watchers.
+func (w *watchers) close() {
+	w.mu.Lock()
+	w.done = true
+	w.fns.Store(new([]*watcher))
+	if w.quit != nil {
+		close(w.quit)
+		w.quit = nil
+	}
+	w.mu.Unlock()
+	w.ended.Wait()
+}
+
+// look asks the file for foreign changes until quit is closed. The question is
+// asked on the writer's connection, whose own commits don't count as changes; while it is busy with
+// transactions, each of them asks.
+func (w *watchers) look(quit <-chan struct{}) {
+	ticker := time.NewTicker(w.b.options.PollInterval)
+	defer ticker.Stop()
+	known := map[storage.ID]bool{} // owners of runs, while they live
+	for tick := 0; ; tick++ {
+		select {
+		case <-quit:
+			return
+		case <-ticker.C:
+		}
+		w.b.queue.Do(context.Background(), &operation{})
+		if tick%20 == 0 && w.someoneDied(known) {
+			w.tell([]storage.Note{{Queued: true}})
+		}
+	}
+}
+
+// someoneDied reports whether an owner of runs has died since the last call.
+func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
+	owners := map[storage.ID]bool{}
+	err := w.b.read(context.Background(), "watch", func(c *conn) error {
+		return eachOwner(c, func(id storage.ID) { owners[id] = true })
+	})
+	if err != nil {
+		return false // the file's faults are for those who want something of it
+	}
+	died := false
+	for id := range owners {
+		if known[id] && !w.b.members.lives(id) {
+			died = true
+			delete(known, id)
+		} else if !known[id] && w.b.members.lives(id) {
+			known[id] = true
+		}
+	}
+	for id := range known {
+		if !owners[id] {
+			delete(known, id)
+		}
+	}
+	return died
+}
+
+// eachOwner calls f with every owner of running runs: one seek in the index each.
+func eachOwner(c *conn, f func(storage.ID)) error {
+	var last storage.ID
+	for {
+		found, err := c.query("SELECT owner FROM run WHERE status = 2 AND owner > ? ORDER BY owner LIMIT 1").
+			blob(last[:]).first(func(q *query) { last = q.colID(0) })
+		if err != nil || !found {
+			return err
+		}
+		f(last)
+	}
+}

@@ -1,0 +1,274 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+	driver "zombiezen.com/go/sqlite"
+)
+
+// operation is one writing call. apply is called in a write transaction,
+// perhaps more than once: each time it starts anew, with nothing of the time
+// before left. It checks before its first write: an error of the contract is a refusal, and the
+// transaction goes on to its commit; any other error undoes the transaction, which is then made without this operation.
+type operation struct {
+	apply func(*tx) error // nil: only look whether others have written
+	err   error
+}
+
+// tx is the write transaction that an operation is part of. Operations of one
+// transaction see each other's writes.
+type tx struct {
+	*conn
+	b   *Backend
+	now int64 // the time of the transaction, the same for all its operations
+
+	writes int
+	units  int
+	notes  []storage.Note
+	// The highest numbers given; negative if not read yet.
+	lastRun, lastChange int64
+	schemas             map[[32]byte]int64 // interned by this transaction
+	alive               map[storage.ID]bool
+}
+
+// write runs op in the next transaction and returns when that is committed.
+// What op leaves behind may only be read if there was no error: a caller
+// whose context ended is gone before op is.
+func (b *Backend) write(ctx context.Context, name string, op func(*tx) error) error {
+	if err := b.check(ctx); err != nil {
+		return err
+	}
+	o := &operation{apply: op}
+	if err := b.queue.Do(ctx, o); err != nil {
+		return b.fault(name, err)
+	}
+	return b.fault(name, o.err)
+}
+
+// writer is the connection that writes. The leader of Backend.queue owns it.
+type writer struct {
+	*conn
+	b           *Backend
+	dataVersion int64
+	commits     int // since the log's size was looked at
+	tx          tx  // reused
+
+	commitCount, opCount, unitCount, redoneCount, busyCount atomic.Int64
+}
+
+func newWriter(b *Backend, raw *driver.Conn) *writer {
+	return &writer{b: b, conn: &conn{raw: raw, queries: map[string]*query{}}, dataVersion: -1}
+}
+
+func (w *writer) stats() Stats {
+	return Stats{
+		Commits: w.commitCount.Load(), Operations: w.opCount.Load(), Units: w.unitCount.Load(),
+		Redone: w.redoneCount.Load(), Busy: w.busyCount.Load(),
+	}
+}
+
+// farewell makes a last transaction, after the queue was closed; it doesn't wait long.
+func (w *writer) farewell(apply func(*tx) error) {
+	if err := patiently(100*time.Millisecond, nil, nil, w.query("BEGIN IMMEDIATE").exec); err != nil {
+		return
+	}
+	t := &w.tx
+	t.reset(w)
+	if t.apply(&operation{apply: apply}) != nil || w.query("COMMIT").exec() != nil {
+		w.abort()
+	}
+}
+
+func (w *writer) close() error { return w.raw.Close() }
+
+// batch applies operations in one transaction.
+func (w *writer) batch(ops []*operation) {
+	if ops = slices.DeleteFunc(ops, func(op *operation) bool { return op.apply == nil }); len(ops) == 0 {
+		w.lookAround() // a fault is for those who want something of the file
+		return
+	}
+	w.opCount.Add(int64(len(ops)))
+	// An operation that breaks the transaction is left out of the next attempt. If
+	// that happens again and again – the disk is full, say – each gets a
+	// transaction of its own, so that work stays proportional to the operations.
+	const attempts = 3
+	pending := ops
+	for try := 0; len(pending) > 0; try++ {
+		if try == attempts {
+			for i := range pending {
+				w.transact(pending[i : i+1])
+			}
+			return
+		}
+		broken := w.transact(pending)
+		if broken < 0 {
+			return
+		}
+		rest := make([]*operation, 0, len(pending)-1)
+		pending = append(append(rest, pending[:broken]...), pending[broken+1:]...)
+		w.redoneCount.Add(1)
+	}
+}
+
+// transact makes one transaction of ops and sets their errors. If one of them broke it, nothing is committed,
+// and its index is returned; else -1.
+func (w *writer) transact(ops []*operation) int {
+	all := func(err error) {
+		for _, op := range ops {
+			op.err = err
+		}
+	}
+	if err := w.begin(); err != nil {
+		all(err)
+		return -1
+	}
+	t := &w.tx
+	t.reset(w)
+	for i, op := range ops {
+		op.err = t.apply(op)
+		if op.err != nil && !isRefusal(op.err) {
+			w.abort()
+			return i
+		}
+	}
+	// Crash window: up to here nothing has happened. If the process dies within
+	// the commit, its callers don't know; the transaction is there as a whole or
+	// not at all, and they may repeat what the contract calls repeatable.
+	if err := w.query("COMMIT").exec(); err != nil {
+		w.abort()
+		all(err)
+		return -1
+	}
+	if t.writes > 0 {
+		w.commitCount.Add(1)
+		w.unitCount.Add(int64(t.units))
+		w.limitLog()
+	}
+	// Crash window: committed, and nobody was told. Watchers of other processes
+	// see the change in the file; callers repeat.
+	w.b.watchers.tell(t.notes)
+	return -1
+}
+
+// begin takes the write lock and notices what other connections did since the last time.
+func (w *writer) begin() error {
+	begin := w.query("BEGIN IMMEDIATE")
+	if err := patiently(w.b.options.BusyTimeout, w.b.closing, &w.busyCount, begin.exec); err != nil {
+		return err
+	}
+	return w.lookAround()
+}
+
+// lookAround tells the watchers if another connection has written.
+func (w *writer) lookAround() error {
+	v, err := w.query("PRAGMA data_version").firstInt()
+	if err != nil {
+		w.abort()
+		return err
+	}
+	if v != w.dataVersion {
+		if w.dataVersion >= 0 {
+			w.b.watchers.tell([]storage.Note{{Queued: true, Questions: true}})
+		}
+		w.dataVersion = v
+	}
+	return nil
+}
+
+// abort undoes the transaction, and frees the statements that an error has left in the middle.
+func (w *writer) abort() {
+	for _, q := range w.queries {
+		q.close()
+	}
+	w.rollback()
+}
+
+// limitLog keeps readers from making the write-ahead log grow without end: it
+// starts again at its beginning only at a moment when nobody reads from it, and if the
+// automatic checkpoints never find one, this one waits for it.
+func (w *writer) limitLog() {
+	if w.commits++; w.commits < 512 {
+		return
+	}
+	w.commits = 0
+	info, err := os.Stat(w.b.path + "-wal")
+	if err != nil || info.Size() <= int64(4*pageSize*w.b.options.CheckpointPages) {
+		return
+	}
+	w.raw.SetBusyTimeout(time.Second)
+	defer w.raw.SetBusyTimeout(0)
+	w.run("PRAGMA wal_checkpoint(TRUNCATE)") // if it fails, a later one won't
+}
+
+// reset makes t the transaction that has just begun.
+func (t *tx) reset(w *writer) {
+	*t = tx{
+		conn: w.conn, b: w.b, now: w.b.micros(),
+		notes: t.notes[:0], lastRun: -1, lastChange: -1,
+		alive: t.alive, schemas: t.schemas,
+	}
+	clear(t.alive)
+	clear(t.schemas)
+}
+
+// apply calls the operation; a panic of it is a fault.
+func (t *tx) apply(op *operation) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return op.apply(t)
+}
+
+// write executes a statement that changes something.
+func (t *tx) write(q *query) error {
+	t.writes++
+	return q.exec()
+}
+
+// note leaves a message for the watchers, for after the commit.
+func (t *tx) note(n storage.Note) {
+	if t.b.watchers.any() {
+		t.notes = append(t.notes, n)
+	}
+}
+
+// patiently repeats f while it finds the file locked by another process, at
+// most for limit, or until stop is closed. The pauses are short and of random
+// length: locks are held for about a millisecond, and whoever asks more often gets them sooner.
+func patiently(limit time.Duration, stop <-chan struct{}, busy *atomic.Int64, f func() error) error {
+	err := f()
+	if driver.ErrCode(err).ToPrimary() != driver.ResultBusy {
+		return err
+	}
+	deadline := time.Now().Add(limit)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for try := 0; ; try++ {
+		if busy != nil {
+			busy.Add(1)
+		}
+		if !time.Now().Before(deadline) {
+			return err
+		}
+		pause := 50 * time.Microsecond << min(try/8, 5) // up to 1.6 ms
+		timer.Reset(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-stop:
+			return storage.ErrClosed
+		}
+		if err = f(); driver.ErrCode(err).ToPrimary() != driver.ResultBusy {
+			return err
+		}
+	}
+}
