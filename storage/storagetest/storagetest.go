@@ -86,4 +86,10 @@ var areas = []struct {
 	{"Poll", pollCases},
 	{"Cancel", cancelCases},
 	{"Settle", settleCases},
+	{"Extend", extendCases},
+	{"List", listCases},
+	{"Changes", changesCases},
+	{"Threads", threadCases},
+	{"CopyThread", copyCases},
+	{"Items", itemCases},
 }
