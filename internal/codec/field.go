@@ -14,8 +14,26 @@ type field struct {
 	index  []int
 	typ    reflect.Type
 	quoted bool // the option string
-	omits  bool // omitempty or omitzero
-	zeroer bool // omitzero
+
+	omitEmpty, omitZero bool
+}
+
+// omits reports whether v, the field's value, is left out.
+func (f *field) omits(v reflect.Value) bool {
+	if f.omitZero && v.IsZero() {
+		return true
+	}
+	if !f.omitEmpty {
+		return false
+	}
+	switch v.Kind() {
+	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	default:
+		return v.IsZero()
+	}
 }
 
 // fieldsOf lists what encoding/json writes of the struct type t, in its order.
@@ -78,9 +96,9 @@ func (c *fieldCollector) collect(t reflect.Type, index []int, path string) error
 		for option := range strings.SplitSeq(options, ",") {
 			switch option {
 			case "omitempty":
-				f.omits = true
+				f.omitEmpty = true
 			case "omitzero":
-				f.omits, f.zeroer = true, true
+				f.omitZero = true
 			case "string":
 				f.quoted = quotable(sf.Type)
 			}
@@ -112,7 +130,7 @@ func (c *fieldCollector) embed(sf reflect.StructField, index []int, path string)
 	}
 	if pointer {
 		for _, f := range c.fields[before:] {
-			if !f.omits {
+			if !f.omitEmpty && !f.omitZero {
 				return nil
 			}
 		}

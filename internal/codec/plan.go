@@ -357,7 +357,7 @@ func (c *compiler) structure(p *plan, at *steps) {
 		p.walk = p.walk || fp.walk
 		p.addressed = p.addressed || fp.addressed && !c.behindPointer(p.typ, f.index)
 		c.root.verify = c.root.verify || f.quoted
-		c.root.flat = c.root.flat && !f.quoted && !f.zeroer
+		c.root.flat = c.root.flat && !f.quoted && !f.omitZero
 	}
 	for sf := range p.typ.Fields() {
 		if sf.Name != "_" && (!sf.IsExported() && !sf.Anonymous || sf.Tag.Get("json") == "-" || sf.Anonymous && embeds(sf.Type)) {

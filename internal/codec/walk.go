@@ -87,19 +87,22 @@ func (w *walker) pointer(p *plan, v reflect.Value, loose bool) *fault {
 		return nil
 	}
 	v = v.Elem()
-	if !loose {
-		switch p.elem.kind {
-		case pointerKind, sliceKind, bytesKind, mapKind, anyKind:
-			if v.IsNil() {
-				return lossy("a pointer to a nil %s would come back as a nil pointer; store the %[1]s without the pointer, or nil", p.elem.typ)
-			}
-		case jsonKind:
-			if data, err := marshalJSON(v.Addr().Interface()); err == nil && bytes.Equal(data, null) {
-				return lossy("a pointer to a %s that is written as null would come back as a nil pointer; store nil", p.elem.typ)
-			}
-		}
+	if f := w.value(p.elem, v, loose); f != nil || loose {
+		return f
 	}
-	return w.value(p.elem, v, loose)
+	// null is read as nil at the outermost place that can be nil: here.
+	nothing := false
+	switch p.elem.kind {
+	case pointerKind, sliceKind, bytesKind, mapKind:
+		nothing = v.IsNil()
+	case anyKind, jsonKind:
+		data, err := marshalJSON(v.Addr().Interface())
+		nothing = err == nil && bytes.Equal(data, null)
+	}
+	if nothing {
+		return lossy("a pointer to a %s that is written as null would come back as a nil pointer; store a nil pointer, or the %[1]s without the pointer", p.elem.typ)
+	}
+	return nil
 }
 
 // held looks at what an any holds. The usual forms of plain data need no plan.
@@ -205,7 +208,7 @@ func (w *walker) members(p *plan, v reflect.Value, loose bool) *fault {
 			continue
 		}
 		fv, err := v.FieldByIndexErr(fp.index)
-		if err != nil || fp.omits && fv.IsZero() {
+		if err != nil || fp.omits(fv) {
 			continue // within a nil embedded pointer, or not written
 		}
 		if f := w.value(fp.plan, fv, loose); f != nil {
