@@ -46,6 +46,25 @@ type Options struct {
 	// MaxCrashes: a run with which so many processes in a row died before it
 	// made progress is parked. Default: 3.
 	MaxCrashes int
+	// VerifyReplay runs the code of each pass a second time, on its record, before a pause or an end is
+	// recorded, and parks the run if it doesn't do the same: for tests and development. Default: off.
+	VerifyReplay bool
+	// Setup makes the context of each run from Context: the place for what
+	// tasks depend on and definitions don't hold. It is called whenever a process begins to execute a run. Default: none.
+	Setup func(ctx context.Context, run RunInfo) context.Context
+}
+
+// RunInfo tells one run from another.
+type RunInfo struct {
+	ID         ID
+	Tenant     string
+	Thread     string
+	Entrypoint string
+	Metadata   map[string]string
+}
+
+func newRunInfo(r *storage.Run) RunInfo {
+	return RunInfo{ID: r.ID, Tenant: r.Tenant, Thread: r.Thread, Entrypoint: r.Entrypoint, Metadata: r.Metadata}
 }
 
 // Engine runs entrypoints on a backend. It is safe for use by many goroutines.
@@ -86,10 +105,14 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 	if err != nil {
 		return nil, err
 	}
-	core, err := engine.New(context.Background(), backend, engine.Options{
+	inner := engine.Options{
 		Name: o.Name, Base: o.Context, Log: o.Logger, Errors: errs, Workers: o.Workers, Tick: o.Tick,
-		MaxCrashes: o.MaxCrashes, Values: v,
-	}, entries...)
+		MaxCrashes: o.MaxCrashes, VerifyReplay: o.VerifyReplay, Values: v,
+	}
+	if o.Setup != nil {
+		inner.Setup = func(ctx context.Context, run *storage.Run) context.Context { return o.Setup(ctx, newRunInfo(run)) }
+	}
+	core, err := engine.New(context.Background(), backend, inner, entries...)
 	if err != nil {
 		return nil, public(err)
 	}

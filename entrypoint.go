@@ -74,6 +74,53 @@ func (e *Entrypoint[I, O]) define(v *values) (*engine.Entry, error) {
 	return &entry, nil
 }
 
+// Call runs the entrypoint within another entrypoint, or a task, as a part of
+// the caller's run: its finished tasks are not run again at any depth, its questions are the run's. It
+// has no [Previous], and what it saves with [Save] is dropped. Errors are those of [Task.Call].
+// For a lineage of its own start it on a thread of its own, in a task.
+func (e *Entrypoint[I, O]) Call(ctx context.Context, in I, options ...CallOption) (O, error) {
+	return e.Go(ctx, in, options...).Result(ctx)
+}
+
+// Go starts a call and returns at once, as [Task.Go].
+func (e *Entrypoint[I, O]) Go(ctx context.Context, in I, options ...CallOption) *Future[O] {
+	f, err := e.start(ctx, in, options)
+	if err != nil {
+		return &Future[O]{err: public(err)}
+	}
+	return &Future[O]{call: f}
+}
+
+func (e *Entrypoint[I, O]) start(ctx context.Context, in I, options []CallOption) (*engine.Future, error) {
+	s, err := engine.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if e.err != nil {
+		return nil, e.err
+	}
+	v := valuesOf(s)
+	var seen I
+	data, err := v.transfer(in, &seen)
+	if err != nil {
+		return nil, fmt.Errorf("input of entrypoint %q: %w", e.name, err)
+	}
+	call := engine.Call{
+		Def: e, Kind: engine.KindEntrypoint, Name: e.name, Input: data,
+		Do: func(ctx context.Context) ([]byte, error) {
+			out, err := e.fn(context.WithValue(ctx, savedKey{}, &saved{nested: true}), seen)
+			if err != nil {
+				return nil, err
+			}
+			return v.encode(out)
+		},
+	}
+	for _, option := range options {
+		option.applyCall(&call)
+	}
+	return engine.Go(ctx, call)
+}
+
 // EntrypointOption is an option of an entrypoint's definition.
 type EntrypointOption interface{ applyEntrypoint(*engine.Entry) error }
 
@@ -108,6 +155,17 @@ const (
 	Exit = engine.Exit
 )
 
+// Lenient makes replay LangGraph's: the input of a call is not compared with the recorded one, and at a call of
+// another name that call and all later ones of the function are forgotten and run, whatever was recorded. Without it such a run is parked.
+func Lenient() EntrypointOption { return lenient{} }
+
+type lenient struct{}
+
+func (lenient) applyEntrypoint(e *engine.Entry) error {
+	e.Lenient = true
+	return nil
+}
+
 // WithDurability sets the durability of the entrypoint's runs.
 func WithDurability(d Durability) EntrypointOption { return durability(d) }
 
@@ -122,7 +180,10 @@ func (d durability) applyEntrypoint(e *engine.Entry) error {
 }
 
 // saved is what the body of an entrypoint saves for the thread's next run.
-type saved struct{ data []byte }
+type saved struct {
+	data   []byte
+	nested bool // within another entrypoint
+}
 
 type savedKey struct{}
 
@@ -152,6 +213,9 @@ func Previous[P any](ctx context.Context) (value P, ok bool, err error) {
 		return value, false, public(err)
 	}
 	data := s.Previous()
+	if save, ok := ctx.Value(savedKey{}).(*saved); ok && save.nested {
+		data = nil
+	}
 	if data == nil {
 		return value, false, nil
 	}

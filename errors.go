@@ -100,8 +100,8 @@ var (
 	ErrMismatch = codec.ErrMismatch
 )
 
-// ErrTimeout: an attempt took longer than its [Timeout].
-var ErrTimeout = errors.New("timeout")
+// ErrTimeout: an attempt took longer than its [Timeout] or [IdleTimeout] allows.
+var ErrTimeout = engine.ErrTimeout
 
 // builtinErrors survive being recorded without being registered.
 var builtinErrors = map[string]error{
@@ -328,8 +328,6 @@ func public(err error) error {
 		return newTaskError(e)
 	case *engine.Divergence:
 		return newDivergenceError(e)
-	case *engine.TimeoutError:
-		return fmt.Errorf("%w: %w", ErrTimeout, e)
 	case *codec.Error:
 		return &ValueError{Op: e.Op, Type: e.Type, Path: e.Path, Err: e.Err}
 	case *schema.Error:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"time"
 
 	"github.com/fermata-go/fermata/internal/codec"
 	"github.com/fermata-go/fermata/internal/engine"
@@ -35,13 +34,14 @@ type Task[I, O any] struct {
 func NewTask[I, O any](name string, fn func(context.Context, I) (O, error), options ...TaskOption) *Task[I, O] {
 	t := &Task[I, O]{name: name, fn: fn}
 	t.err = checkDefinition("task", name, fn == nil, reflect.TypeFor[I](), reflect.TypeFor[O]())
-	for _, option := range options {
-		if t.policy == nil {
-			t.policy = &engine.Policy{}
+	if len(options) > 0 {
+		o := taskOptions{input: reflect.TypeFor[I]()}
+		for _, option := range options {
+			if err := option.applyTask(&o); err != nil && t.err == nil {
+				t.err = definitionError("task", name, err)
+			}
 		}
-		if err := option.applyTask(t.policy); err != nil && t.err == nil {
-			t.err = definitionError("task", name, err)
-		}
+		t.policy = &o.policy
 	}
 	return t
 }
@@ -81,14 +81,16 @@ func (t *Task[I, O]) start(ctx context.Context, in I, options []CallOption) (*en
 		return nil, fmt.Errorf("input of task %q: %w", t.name, err)
 	}
 	call := engine.Call{
-		Def: t, Name: t.name, Input: data, Policy: t.policy,
+		Def: t, Name: t.name, Input: data, Value: seen, Policy: t.policy,
 		Do: func(ctx context.Context) ([]byte, error) {
 			own := seen
 			if t.policy != nil {
 				// A failed attempt may have changed what its copy points to.
-				if err := v.decode(data, &own); err != nil {
+				var again I
+				if err := v.decode(data, &again); err != nil {
 					return nil, err
 				}
+				own = again
 			}
 			out, err := t.fn(ctx, own)
 			if err != nil {
@@ -103,63 +105,14 @@ func (t *Task[I, O]) start(ctx context.Context, in I, options []CallOption) (*en
 	return engine.Go(ctx, call)
 }
 
-// Future is a call under way. It belongs to the function that made the call.
-type Future[O any] struct {
-	call *engine.Future
-	err  error
-}
-
-// Result waits for the call's result, which is durable when Result returns. Errors are those of
-// [Task.Call]. It may be called again, and returns the same. ctx must be the
-// one that the call was made with; a deadline of it doesn't end the wait: bound the task with [Timeout].
-func (f *Future[O]) Result(ctx context.Context) (O, error) {
-	var out O
-	if f.err != nil {
-		return out, f.err
-	}
-	data, err := f.call.Await(ctx)
-	if err != nil {
-		return out, public(err)
-	}
-	s, err := engine.From(ctx)
-	if err != nil {
-		return out, public(err)
-	}
-	if err := valuesOf(s).decode(data, &out); err != nil {
-		var zero O
-		return zero, public(f.call.Reject(err))
-	}
-	return out, nil
-}
-
-// All waits for all futures and returns their results in order. If several
-// fail, the error is that of the first in order; one that is paused comes before any failure.
-func All[O any](ctx context.Context, futures ...*Future[O]) ([]O, error) {
-	results := make([]O, len(futures))
-	var failed error
-	for i, f := range futures {
-		result, err := f.Result(ctx)
-		if err != nil && !isTaskError(err) {
-			return nil, err
-		}
-		if err != nil && failed == nil {
-			failed = err
-		}
-		results[i] = result
-	}
-	if failed != nil {
-		return nil, failed
-	}
-	return results, nil
-}
-
-func isTaskError(err error) bool {
-	_, ok := err.(*TaskError)
-	return ok
-}
-
 // TaskOption is an option of a task's definition.
-type TaskOption interface{ applyTask(*engine.Policy) error }
+type TaskOption interface{ applyTask(*taskOptions) error }
+
+// taskOptions is what the options of a definition add up to.
+type taskOptions struct {
+	policy engine.Policy
+	input  reflect.Type
+}
 
 // CallOption is an option of one call.
 type CallOption interface{ applyCall(*engine.Call) }
@@ -173,20 +126,6 @@ type KeyOption string
 
 func (k KeyOption) applyCall(c *engine.Call) { c.Key = string(k) }
 func (k KeyOption) applyAsk(a *engine.Ask)   { a.Key = string(k) }
-
-// Timeout bounds each attempt of a task. When it has passed, the context of
-// the attempt ends and the attempt has failed with [ErrTimeout], whatever it returns.
-func Timeout(d time.Duration) TaskOption { return timeout(d) }
-
-type timeout time.Duration
-
-func (d timeout) applyTask(p *engine.Policy) error {
-	if d <= 0 {
-		return fmt.Errorf("timeout of %s: must be greater than 0", time.Duration(d))
-	}
-	p.Timeout = time.Duration(d)
-	return nil
-}
 
 func checkDefinition(what, name string, noFunc bool, types ...reflect.Type) error {
 	switch {

@@ -2,6 +2,7 @@ package fermata
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -68,6 +69,11 @@ func (t *Thread[I, O]) Start(ctx context.Context, in I, options ...StartOption) 
 	r := engine.StartRequest{Entrypoint: t.bound.entrypoint.name, Tenant: e.tenant, Thread: t.id, Input: data}
 	for _, option := range options {
 		option.applyStart(&r)
+	}
+	if r.ConfigValue != nil {
+		if r.Config, err = e.values.encode(r.ConfigValue); err != nil {
+			return nil, &Error{Op: "start", Thread: t.id, Reason: ErrInvalid, Err: fmt.Errorf("configuration: %w", err)}
+		}
 	}
 	return t.run(e.core.Start(ctx, r))
 }
@@ -138,6 +144,29 @@ func (t *Thread[I, O]) Cancel(ctx context.Context, reason string) (*Run[O], erro
 		return nil, err
 	}
 	return t.run(e.core.Cancel(ctx, e.tenant, t.id, reason))
+}
+
+// Repair says how a parked run goes on; see [Thread.Repair].
+type Repair string
+
+const (
+	// AcceptRecorded lets the record of the diverging call stand, whatever the code calls there.
+	AcceptRecorded Repair = "accept"
+	// RunAgain forgets the diverging call, and all that its function called
+	// after it, and runs them anew. Their open questions are superseded.
+	RunAgain Repair = "again"
+)
+
+// Repair goes on with a run that a divergence has parked. What was decided, by whom and why is recorded in
+// the run's log. To give the run up instead, [Thread.Cancel] it; if new code makes the recorded calls again, [Thread.Continue].
+//
+// Errors: [ErrInvalid] if the run is not parked, or by something else; else those of [Thread.Continue].
+func (t *Thread[I, O]) Repair(ctx context.Context, repair Repair, by Principal, reason string) (*Run[O], error) {
+	e, err := t.check("repair")
+	if err != nil {
+		return nil, err
+	}
+	return t.run(e.core.Repair(ctx, e.tenant, t.id, engine.Repair{Verb: string(repair), By: by, Reason: reason}))
 }
 
 func (t *Thread[I, O]) run(h *engine.Handle, err error) (*Run[O], error) {
@@ -256,6 +285,12 @@ func Supersede() StartOption {
 // Enqueue leaves the run to whichever process is free, instead of executing it here.
 func Enqueue() StartOption {
 	return startOption(func(r *engine.StartRequest) { r.Enqueue = true })
+}
+
+// WithConfig gives the run configuration that is stored with it, for [Config].
+// A value that can't be stored makes the start fail with a *[ValueError].
+func WithConfig(config any) StartOption {
+	return startOption(func(r *engine.StartRequest) { r.ConfigValue = config })
 }
 
 // Metadata is stored with the run, for finding it again.

@@ -14,8 +14,9 @@ type Call struct {
 	Kind Kind // zero means [KindTask]
 	Name string
 	Key  string // "" takes the next position
-	// Input is the encoded input.
+	// Input is the encoded input, Value the input itself.
 	Input []byte
+	Value any
 	// Do calls the user's function and encodes its result.
 	Do func(ctx context.Context) ([]byte, error)
 	// Policy applies to the call; nil is one attempt without a limit.
@@ -97,6 +98,9 @@ func (f *Future) recall() error {
 // perform runs the call to its outcome, its suspension, or the stop of the run.
 func (f *Future) perform(ctx context.Context, c Call, order []int) {
 	p := f.scope.pass
+	if f.fromCache(ctx, c) {
+		return
+	}
 	keep := f.scope.keep || c.Policy.retries()
 	for attempt := p.attempt(f.claim.seq); ; attempt++ {
 		if f.err = p.stopped(); f.err != nil {
@@ -116,6 +120,7 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 			return
 		case err == nil:
 			f.record(out, nil)
+			f.toCache(ctx, c, out)
 			return
 		}
 		failure := inner.newFailure(c.Name, attempt, err)
@@ -144,7 +149,9 @@ func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (ou
 }
 
 // record makes the outcome durable, then sets it.
-func (f *Future) record(out []byte, failure *Failure) {
+func (f *Future) record(out []byte, failure *Failure) { f.recordOutcome(out, failure, false) }
+
+func (f *Future) recordOutcome(out []byte, failure *Failure, cached bool) {
 	f.mu.Lock()
 	f.recording = !f.withdrawn.Load()
 	f.mu.Unlock()
@@ -152,7 +159,16 @@ func (f *Future) record(out []byte, failure *Failure) {
 		return
 	}
 	p := f.scope.pass
-	r := record{kind: recordOutcome, claim: f.claim.seq, data: out, at: p.clock()}
+	if f.claim.call == KindBranch {
+		// A branch shares variables with the function around it, so it runs again
+		// on every replay: what is recorded are its calls.
+		if f.failure = failure; failure != nil {
+			failure.Branch = f.claim.seq
+			p.engine.register(failure)
+		}
+		return
+	}
+	r := record{kind: recordOutcome, claim: f.claim.seq, data: out, cached: cached, at: p.clock()}
 	if failure != nil {
 		r.failed, r.data = true, failure.encode()
 	}
@@ -161,12 +177,18 @@ func (f *Future) record(out []byte, failure *Failure) {
 		f.err = p.lose(err)
 		return
 	}
-	f.claim.done, f.claim.failed, f.claim.data, f.claim.doneAt = true, r.failed, r.data, p.at(r.at)
+	f.finish(r)
 	f.data = out
 	if failure != nil {
 		// What the code sees is what a replay will see.
 		f.failure, f.err = p.engine.decodeFailure(r.data, f.claim.seq)
 	}
+}
+
+// finish makes the outcome known to later attempts of this pass.
+func (f *Future) finish(r record) {
+	f.claim.done, f.claim.failed, f.claim.cached, f.claim.data = true, r.failed, r.cached, r.data
+	f.claim.doneAt = f.scope.pass.at(r.at)
 }
 
 // Await returns the encoded result of the call once it is durable. Errors:
@@ -248,7 +270,7 @@ func (p *pass) attempt(claim int64) int {
 // retry records that a new attempt of the call begins, and waits as the policy
 // says. The error is that of the run's stop.
 func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
-	_, batch := p.journal.add(p.supersede(claim, attempt, failure))
+	_, batch := p.journal.add(p.supersede(claim, attempt, failure.Retry, failure.cut()))
 	if err := p.journal.settle(batch); err != nil {
 		return p.lose(err)
 	}
@@ -261,13 +283,10 @@ func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Durat
 	return p.stopped()
 }
 
-// supersede opens a new attempt of the scope that claim opened, in the history
-// of this pass, and returns the record that says so.
-func (p *pass) supersede(claim int64, attempt int, failure *Failure) record {
-	r := record{kind: recordAttempt, claim: claim, attempt: attempt, retry: failure.Retry, cut: failure.Cut}
-	if len(failure.Retry) == 0 {
-		r.cut = keepAll
-	}
+// supersede opens a new attempt of a scope in the history of this pass, and
+// returns the record that says so.
+func (p *pass) supersede(scope int64, attempt int, retry []int64, cut int64) record {
+	r := record{kind: recordAttempt, claim: scope, attempt: attempt, retry: retry, cut: cut}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.history.supersede(r)

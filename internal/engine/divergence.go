@@ -32,6 +32,9 @@ type Divergence struct {
 	Recorded *CallInfo            `json:"recorded,omitempty"`
 	Current  *CallInfo            `json:"current,omitempty"`
 	Fields   []witness.Difference `json:"fields,omitempty"` // of the input
+
+	Scope int64 `json:"scope,omitempty"` // for repair
+	Claim int64 `json:"claim,omitempty"` // the recorded one
 }
 
 func (d *Divergence) Error() string {

@@ -22,6 +22,9 @@ type Entry struct {
 	// MaxConcurrency bounds the tasks of a run that execute at once; 0 doesn't.
 	MaxConcurrency int
 	Durability     Durability
+	// Lenient replay is LangGraph's: inputs are not compared, and a call that
+	// isn't the recorded one runs, with all that follow.
+	Lenient bool
 }
 
 // Options of an engine. Zero fields have defaults.
@@ -41,6 +44,10 @@ type Options struct {
 	MaxCrashes int
 	// WitnessKey, if set, keeps inputs out of the log.
 	WitnessKey []byte
+	// VerifyReplay replays each pass before its end is recorded, and parks the run if the code doesn't do the same again.
+	VerifyReplay bool
+	// Setup makes the context of a run's code from the engine's.
+	Setup func(ctx context.Context, run *storage.Run) context.Context
 	// Values is handed to the code of runs by [Scope.Values].
 	Values any
 }

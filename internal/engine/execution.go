@@ -76,7 +76,11 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 		engine: x.engine, entry: x.entry, run: loaded.Run, previous: loaded.Previous, history: h,
 		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip,
 	}
-	p.ctx, p.cancel = context.WithCancel(x.engine.base)
+	base := x.engine.base
+	if setup := x.engine.options.Setup; setup != nil {
+		base = setup(base, &p.run)
+	}
+	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, x.entry.Durability, &p.run, h)
 	x.pass.Store(p)
 	if reason := x.cancelled.Load(); reason != nil || loaded.Run.CancelRequested {
@@ -190,6 +194,11 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 	}
 	p.mu.Unlock()
 	root, s := e.scope, p.stop.Load()
+	if s == nil && x.engine.options.VerifyReplay {
+		if s = x.verify(p, e); s == nil {
+			s = p.stop.Load()
+		}
+	}
 	switch {
 	case s != nil && s.status == 0: // lost
 		return x.lost(p, s.err)

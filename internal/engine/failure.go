@@ -27,13 +27,21 @@ type Failure struct {
 	Retry  []int64 `json:"retry,omitempty"`
 	Cut    int64   `json:"cut,omitempty"`
 	Hidden bool    `json:"hidden,omitempty"`
+	// Branches are the failed branches among Retry: they have no record of their own.
+	Branches []*Failure `json:"branches,omitempty"`
+	Branch   int64      `json:"branch,omitempty"` // the claim of a branch
 
 	claim     int64
 	sentinels []error
 }
 
 func (f *Failure) Error() string {
-	if f.Panic {
+	switch {
+	case f.Branch != 0 && f.Panic:
+		return "branch panicked: " + f.Message
+	case f.Branch != 0:
+		return f.Message
+	case f.Panic:
 		return fmt.Sprintf("task %q panicked: %s", f.Task, f.Message)
 	}
 	return fmt.Sprintf("task %q failed: %s", f.Task, f.Message)
@@ -59,6 +67,12 @@ func (p *panicked) Error() string { return fmt.Sprint(p.value) }
 func (p *panicked) Unwrap() error {
 	err, _ := p.value.(error)
 	return err
+}
+
+// IsPanic reports whether err is what a panic became.
+func IsPanic(err error) bool {
+	var p *panicked
+	return errors.As(err, &p)
 }
 
 // guard calls fn and turns a panic, or the end of the goroutine by
@@ -113,6 +127,9 @@ func (s *Scope) findDelivered(err error, f *Failure) {
 			f.Cut = cut
 		}
 		f.Retry = append(f.Retry, e.claim)
+		if e.Branch != 0 && !slices.Contains(f.Branches, e) {
+			f.Branches = append(f.Branches, e)
+		}
 		if f.Cause == nil {
 			f.Cause = e
 		}
@@ -130,6 +147,14 @@ func (s *Scope) findDelivered(err error, f *Failure) {
 	}
 }
 
+// cut is the last claim that a new attempt keeps.
+func (f *Failure) cut() int64 {
+	if len(f.Retry) == 0 {
+		return keepAll
+	}
+	return f.Cut
+}
+
 func (f *Failure) encode() []byte {
 	data, err := json.Marshal(f)
 	if err != nil {
@@ -145,14 +170,20 @@ func (e *Engine) decodeFailure(data []byte, claim int64) (*Failure, error) {
 		return nil, err
 	}
 	f.claim = claim
-	for cause := f; cause != nil; cause = cause.Cause {
-		for _, code := range cause.Codes {
+	e.register(f)
+	return f, nil
+}
+
+// register finds the registered errors of a failure by their codes.
+func (e *Engine) register(f *Failure) {
+	for ; f != nil; f = f.Cause {
+		f.sentinels = nil
+		for _, code := range f.Codes {
 			if sentinel := e.options.Errors[code]; sentinel != nil {
-				cause.sentinels = append(cause.sentinels, sentinel)
+				f.sentinels = append(f.sentinels, sentinel)
 			}
 		}
 	}
-	return f, nil
 }
 
 // Failure reads what is stored of a failed run.

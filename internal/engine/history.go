@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fermata-go/fermata/storage"
@@ -40,6 +41,7 @@ type pastClaim struct {
 	doneAt   time.Time
 	question *storage.Question // the last one asked by this claim
 	taken    bool
+	accepted bool // by a repair: it isn't compared
 }
 
 // readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].
@@ -119,7 +121,8 @@ func (h *history) touch(seq int64, c *pastClaim) {
 
 func (h *history) apply(r record, stored storage.Record) error {
 	var c *pastClaim
-	if r.kind == recordOutcome || r.kind == recordAsk || r.kind == recordTaken {
+	switch r.kind {
+	case recordOutcome, recordAsk, recordTaken, recordAccept:
 		if c = h.claims[r.claim]; c == nil {
 			return fmt.Errorf("%w: record of the unknown claim %d", storage.ErrCorrupt, r.claim)
 		}
@@ -134,6 +137,8 @@ func (h *history) apply(r record, stored storage.Record) error {
 		c.question, c.taken = nil, false
 	case recordTaken:
 		c.taken = true
+	case recordAccept:
+		c.accepted = true
 	case recordPause:
 		h.paused = stored.Seq
 	case recordVersion:
@@ -236,4 +241,34 @@ func (h *history) openQuestions(c *pastClaim, to []*pastClaim) []*pastClaim {
 		visit(inner)
 	}
 	return to
+}
+
+// openAfter lists the open questions of what the scope claimed after cut.
+func (h *history) openAfter(scope, cut int64) []storage.ID {
+	s := h.scopes[scope]
+	if s == nil {
+		return nil
+	}
+	var open []*pastClaim
+	visit := func(c *pastClaim) {
+		if c.seq <= cut || c.done {
+			return
+		}
+		if c.call == KindQuestion && c.question != nil && c.question.State == storage.Open {
+			open = append(open, c)
+		}
+		open = h.openQuestions(c, open)
+	}
+	for _, c := range s.calls {
+		visit(c)
+	}
+	for _, c := range s.keyed {
+		visit(c)
+	}
+	ids := make([]storage.ID, len(open))
+	for i, c := range open {
+		ids[i] = c.question.ID
+	}
+	slices.SortFunc(ids, storage.ID.Compare)
+	return ids
 }

@@ -30,6 +30,7 @@ const asyncRecords = 1024
 type journal struct {
 	backend    storage.Backend
 	durability Durability
+	dry        bool // nothing is written: the pass only checks
 	tenant     string
 	run        storage.ID
 	token      int64
@@ -74,6 +75,9 @@ func (j *journal) add(r record) (int64, *batch) {
 func (j *journal) addLocked(r record) (int64, *batch) {
 	seq := j.next
 	j.next++
+	if j.dry {
+		return seq, j.filling
+	}
 	j.filling.records = append(j.filling.records, r.encode(&j.sites))
 	return seq, j.filling
 }
@@ -84,6 +88,9 @@ func (j *journal) ask(r record, q *storage.Question) (int64, *batch) {
 	defer j.mu.Unlock()
 	seq, b := j.addLocked(r)
 	q.Seq = seq
+	if j.dry {
+		return seq, b
+	}
 	b.questions = append(b.questions, *q)
 	return seq, b
 }

@@ -6,15 +6,21 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
-// Policy bounds and repeats the attempts of a call. A nil Policy is one attempt without a limit.
+// Policy bounds, repeats and remembers the attempts of a call. A nil Policy is
+// one attempt without a limit.
 type Policy struct {
 	// Retry are tried in order: the first whose On matches the error applies.
 	Retry []Retry
-	// Timeout bounds one attempt; zero doesn't.
-	Timeout time.Duration
+	// RunTimeout bounds one attempt, IdleTimeout the time between its signs of
+	// life, which are [Heartbeat]s and, unless HeartbeatOnly, durable calls. Zero doesn't bound.
+	RunTimeout    time.Duration
+	IdleTimeout   time.Duration
+	HeartbeatOnly bool
+	Cache         *Cache
 }
 
 // Retry says when and how often a failed attempt is repeated, with LangGraph's fields.
@@ -51,29 +57,75 @@ func (p *Policy) again(err error, attempt int) (time.Duration, bool) {
 	return 0, false
 }
 
-// TimeoutError says that an attempt took longer than its policy allows.
+// ErrTimeout: an attempt took longer than its policy allows.
+var ErrTimeout = errors.New("timeout")
+
+// TimeoutError says which bound an attempt exceeded. It matches [ErrTimeout].
 type TimeoutError struct {
 	Task    string
+	Idle    bool // without a sign of life; else in all
 	Timeout time.Duration
 }
 
 func (e *TimeoutError) Error() string {
+	if e.Idle {
+		return fmt.Sprintf("task %q exceeded its idle timeout of %s without a sign of life", e.Task, e.Timeout)
+	}
 	return fmt.Sprintf("task %q exceeded its timeout of %s", e.Task, e.Timeout)
 }
 
-// limit calls fn under the policy's timeout. Once that has passed the attempt
+// Is reports whether target is [ErrTimeout].
+func (e *TimeoutError) Is(target error) bool { return target == ErrTimeout }
+
+// pulse ends an attempt that shows no sign of life.
+type pulse struct {
+	mu       sync.Mutex
+	timer    *time.Timer
+	interval time.Duration
+	explicit bool // only heartbeats count
+}
+
+type pulseKey struct{}
+
+// beat is a sign of life.
+func (p *pulse) beat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Reset(p.interval)
+	}
+}
+
+// Heartbeat is a sign of life of the task that ctx belongs to, and of those around it.
+func Heartbeat(ctx context.Context) {
+	if p, ok := ctx.Value(pulseKey{}).(*pulse); ok {
+		p.beat()
+	}
+}
+
+// limit calls fn under the policy's timeouts. Once one has passed the attempt
 // has failed, whatever fn returns.
 func (p *Policy) limit(ctx context.Context, name string, fn func(context.Context) error) error {
-	if p == nil || p.Timeout <= 0 {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if p == nil || p.RunTimeout <= 0 && p.IdleTimeout <= 0 {
 		return fn(ctx)
 	}
-	expired := &TimeoutError{Task: name, Timeout: p.Timeout}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.Timeout, expired)
-	defer cancel()
+	if p.RunTimeout > 0 {
+		timer := time.AfterFunc(p.RunTimeout, func() { cancel(&TimeoutError{Task: name, Timeout: p.RunTimeout}) })
+		defer timer.Stop()
+	}
+	if p.IdleTimeout > 0 {
+		life := &pulse{interval: p.IdleTimeout, explicit: p.HeartbeatOnly}
+		life.mu.Lock()
+		life.timer = time.AfterFunc(p.IdleTimeout, func() { cancel(&TimeoutError{Task: name, Idle: true, Timeout: p.IdleTimeout}) })
+		life.mu.Unlock()
+		defer life.timer.Stop()
+		ctx = context.WithValue(ctx, pulseKey{}, life)
+	}
 	err := fn(ctx)
-	if errors.Is(context.Cause(ctx), expired) {
+	var expired *TimeoutError
+	if errors.As(context.Cause(ctx), &expired) && expired.Task == name {
 		return expired
 	}
 	return err

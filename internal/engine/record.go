@@ -20,6 +20,8 @@ const (
 	recordEnd                           // the run ended; the result is in the run's row
 	recordAttempt                       // a new attempt of a scope
 	recordVersion                       // the version of a change that the run is on
+	recordRepair                        // somebody repaired the run
+	recordAccept                        // the record of a claim stands, whatever the code calls there
 )
 
 // Kind is what a claimed call is.
@@ -58,7 +60,7 @@ type record struct {
 	witness []byte
 	site    string
 
-	// recordOutcome, recordAsk, recordTaken: of which claim; recordAttempt: of which scope
+	// recordOutcome, recordAsk, recordTaken, recordAccept: of which claim; recordAttempt: of which scope
 	claim int64
 	// recordOutcome: when, in milliseconds since the run was made; recordVersion: the version of the change name
 	at int64
@@ -132,7 +134,10 @@ func (r *record) encode(s *sites) []byte {
 		b = binary.AppendUvarint(b, uint64(r.claim))
 		b = binary.AppendUvarint(b, uint64(max(0, r.at)))
 		b = append(b, r.data...)
-	case recordAsk, recordTaken:
+	case recordRepair:
+		b = appendString(b, r.name)
+		b = append(b, r.data...)
+	case recordAsk, recordTaken, recordAccept:
 		b = binary.AppendUvarint(b, uint64(r.claim))
 	case recordPause:
 		b = appendInts(b, r.open)
@@ -248,7 +253,10 @@ func decodeRecord(data []byte, s *sites) (record, error) {
 		r.claim = d.uint()
 		r.at = d.uint()
 		r.data = d.rest
-	case recordAsk, recordTaken:
+	case recordRepair:
+		r.name = d.string()
+		r.data = d.rest
+	case recordAsk, recordTaken, recordAccept:
 		r.claim = d.uint()
 	case recordPause:
 		r.open = d.ints()

@@ -29,6 +29,7 @@ type Scope struct {
 	// future is the call that opened the scope; nil: the entrypoint's body.
 	future  *Future
 	witness []byte
+	pulse   *pulse // nil: no idle timeout
 	owner   uintptr
 	ended   atomic.Bool
 
@@ -92,6 +93,7 @@ func (p *pass) newScope(o opener, order []int, keep bool) *Scope {
 // own binds the scope to the running goroutine.
 func (s *Scope) own(ctx context.Context) context.Context {
 	s.owner = goroutine.ID()
+	s.pulse, _ = ctx.Value(pulseKey{}).(*pulse)
 	return context.WithValue(ctx, scopeKey{}, s)
 }
 
@@ -127,6 +129,9 @@ func (s *Scope) enter() error {
 	if err := s.pass.stopped(); err != nil {
 		s.refused = true
 		return err
+	}
+	if s.pulse != nil && !s.pulse.explicit {
+		s.pulse.beat()
 	}
 	return s.withdrawn()
 }
@@ -178,18 +183,17 @@ func (s *Scope) claim(c call) (*pastClaim, []int, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if past != nil {
-		if past.call != c.kind || past.name != c.name || !witness.Equal(past.witness, seen) {
-			s.refused = true
-			return nil, nil, s.pass.diverge(&Divergence{
-				Path: s.path, Position: s.next, Key: c.key,
-				Recorded: &CallInfo{Kind: past.call.String(), Name: past.name, Site: past.site},
-				Current:  &CallInfo{Kind: c.kind.String(), Name: c.name, Site: callSite()},
-				Fields:   differences(past, c, seen),
-			})
+	if past != nil && !past.accepted && (past.call != c.kind || past.name != c.name || !witness.Equal(past.witness, seen)) {
+		if past, err = s.mismatch(past, c, seen); err != nil {
+			return nil, nil, err
 		}
+	}
+	if past != nil {
 		s.lastClaim = max(s.lastClaim, past.seq)
 		return past, order, nil
+	}
+	if s.pass.verify {
+		return nil, nil, s.unexpected(c)
 	}
 	fresh := &pastClaim{record: record{
 		kind: recordClaim, scope: s.id, call: c.kind, name: c.name, key: c.key, witness: seen, site: callSite(),
@@ -205,6 +209,39 @@ func (s *Scope) claim(c call) (*pastClaim, []int, error) {
 		s.pass.remember(s, fresh)
 	}
 	return fresh, order, nil
+}
+
+// mismatch is for a call that isn't the recorded one: it parks the run. A
+// lenient entrypoint does as LangGraph does instead: the record of a call of the same name stands, and
+// else it and all later ones of the scope are forgotten.
+func (s *Scope) mismatch(past *pastClaim, c call, seen []byte) (*pastClaim, error) {
+	p := s.pass
+	if !p.entry.Lenient {
+		s.refused = true
+		return nil, p.diverge(&Divergence{
+			Path: s.path, Position: s.position(c), Key: c.key, Scope: s.id, Claim: past.seq,
+			Recorded: &CallInfo{Kind: past.call.String(), Name: past.name, Site: past.site},
+			Current:  &CallInfo{Kind: c.kind.String(), Name: c.name, Site: callSite()},
+			Fields:   differences(past, c, seen),
+		})
+	}
+	if past.call == c.kind && past.name == c.name {
+		return past, nil
+	}
+	p.mu.Lock()
+	closing := p.history.openAfter(s.id, past.seq-1)
+	p.mu.Unlock()
+	r := p.supersede(s.id, max(1, p.attempt(s.id)), nil, past.seq-1)
+	p.journal.addAll([]record{r}, closing)
+	return nil, nil
+}
+
+// position is that of a call, from 1; 0 if it has a key.
+func (s *Scope) position(c call) int {
+	if c.key != "" {
+		return 0
+	}
+	return s.next
 }
 
 // recorded finds the claim at the call's key or, without one, at the next position; nil is the frontier.
@@ -249,13 +286,16 @@ func (s *Scope) rest() {
 // end closes the scope. A scope that ended of itself must have made all recorded calls.
 func (s *Scope) end() error {
 	s.ended.Store(true)
-	if s.suspended || s.refused || !s.replaying() {
+	if s.suspended || s.refused || !s.replaying() || s.pass.entry.Lenient {
 		return nil
 	}
 	missing := s.past.calls[s.next]
+	if missing.accepted {
+		return nil
+	}
 	s.refused = true
 	return s.pass.diverge(&Divergence{
-		Path: s.path, Position: s.next + 1,
+		Path: s.path, Position: s.next + 1, Scope: s.id, Claim: missing.seq,
 		Recorded: &CallInfo{Kind: missing.call.String(), Name: missing.name, Site: missing.site},
 	})
 }

@@ -24,8 +24,10 @@ type StartRequest struct {
 	Run        storage.ID // zero: a fresh one
 	Input      []byte
 	Config     []byte
-	Metadata   map[string]string
-	Supersede  bool
+	// ConfigValue is for who encodes Config; the engine doesn't look at it.
+	ConfigValue any
+	Metadata    map[string]string
+	Supersede   bool
 	// Enqueue leaves the run to whoever is free.
 	Enqueue bool
 	// From, if not nil, is the checkpoint to descend from.
@@ -452,11 +454,13 @@ func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
 		if s := h.scopes[scope]; s != nil {
 			number = max(number, s.attempt)
 		}
-		r := record{kind: recordAttempt, claim: scope, attempt: number + 1, retry: f.Retry, cut: f.Cut}
-		if len(f.Retry) == 0 {
-			r.cut = keepAll
-		}
+		r := record{kind: recordAttempt, claim: scope, attempt: number + 1, retry: f.Retry, cut: f.cut()}
 		records = append(records, r.encode(&h.sites))
+		for _, branch := range f.Branches {
+			if err := open(branch.Branch, branch); err != nil {
+				return err
+			}
+		}
 		for _, seq := range f.Retry {
 			c := h.claims[seq]
 			if c == nil || !c.failed {
@@ -478,18 +482,24 @@ func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
 	if err := open(0, failure); err != nil {
 		return err
 	}
-	unit := storage.Unit{Tenant: loaded.Run.Tenant, Run: loaded.Run.ID, Token: loaded.Run.Token, First: h.last + 1, Records: records}
+	return e.extend(loaded, storage.Unit{Records: records})
+}
+
+// extend appends a unit to a loaded run that this engine owns and does not execute yet.
+func (e *Engine) extend(loaded *storage.Loaded, unit storage.Unit) error {
+	run := &loaded.Run
+	unit.Tenant, unit.Run, unit.Token, unit.First = run.Tenant, run.ID, run.Token, run.LastSeq+1
 	committed, err := e.backend.Append(context.Background(), []storage.Unit{unit})
-	if err == nil && committed[0].Err != nil && !errors.Is(committed[0].Err, storage.ErrDuplicate) {
+	if err == nil && !errors.Is(committed[0].Err, storage.ErrDuplicate) {
 		err = committed[0].Err
 	}
 	if err != nil {
 		return err
 	}
-	for i, data := range records {
+	for i, data := range unit.Records {
 		loaded.Records = append(loaded.Records, storage.Record{Seq: unit.First + int64(i), At: committed[0].At, Data: data})
 	}
-	loaded.Run.LastSeq += int64(len(records))
+	run.LastSeq += int64(len(unit.Records))
 	return nil
 }
 

@@ -1,0 +1,61 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// verify replays the pass that has just ended against its own record. If the
+// code doesn't do the same again, it returns why the run is to be parked.
+func (x *execution) verify(done *pass, e ending) *stop {
+	if err := done.journal.write(done.journal.current()); err != nil {
+		done.lose(err)
+		return nil
+	}
+	loaded, err := x.engine.backend.Load(context.Background(), done.run.Tenant, done.run.ID)
+	if err != nil {
+		done.lose(err)
+		return nil
+	}
+	h, err := readHistory(&loaded)
+	if err != nil {
+		done.lose(err)
+		return nil
+	}
+	p := &pass{
+		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true,
+		slots: newSlots(x.entry.MaxConcurrency),
+	}
+	base := x.engine.base
+	if setup := x.engine.options.Setup; setup != nil {
+		base = setup(base, &p.run)
+	}
+	p.ctx, p.cancel = context.WithCancel(base)
+	p.journal = newJournal(x.engine.backend, Exit, &p.run, h)
+	p.journal.dry = true
+	again := x.body(p)
+	if s := p.stop.Load(); s != nil {
+		return s
+	}
+	differs := ""
+	switch {
+	case again.scope.suspended != e.scope.suspended:
+		differs = "one pass of the code waited for an answer, the other did not"
+	case e.scope.suspended:
+	case (again.failure == nil) != (e.failure == nil):
+		differs = "one pass of the code failed, the other did not"
+	case e.failure == nil && !bytes.Equal(again.out.Result, e.out.Result):
+		differs = "the code returned another result on its second pass"
+	}
+	if differs == "" {
+		return nil
+	}
+	return &stop{
+		err:    p.error(p.entry.Name, ErrParked, fmt.Errorf("%s", differs), "move what is random, or depends on the time or the surroundings, into a task"),
+		status: storage.Parked,
+		report: &Parked{Reason: "verify", Path: p.entry.Name, Message: differs},
+	}
+}
