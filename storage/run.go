@@ -103,8 +103,8 @@ type Run struct {
 	// CancelReason stays after the run has ended, until somebody takes it again.
 	CancelRequested bool
 	CancelReason    string
-	// Crashes counts owners that died in a row without a new record; one that appended a
-	// record before it died starts the count at 0 again.
+	// Crashes counts owners that died in a row without a new record, each when Poll or Acquire takes
+	// the run from it. A record starts the count at 0 again, so an owner that made one doesn't count.
 	Crashes int
 
 	Result []byte // what was returned; Finished only

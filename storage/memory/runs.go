@@ -185,6 +185,9 @@ func (b *Backend) give(r *run, member storage.ID, now time.Time) {
 	if !r.row.Status.Active() {
 		r.row.CancelReason = ""
 	}
+	if !r.row.Owner.IsZero() && !b.alive(r) && r.row.LastSeq == r.taken {
+		r.row.Crashes++
+	}
 	b.disown(r)
 	r.row.Result, r.row.Saved, r.row.Error = nil, nil, nil
 	r.row.Status, r.row.Owner, r.row.Due, r.row.Updated = storage.Running, member, time.Time{}, now
@@ -195,15 +198,10 @@ func (b *Backend) give(r *run, member storage.ID, now time.Time) {
 	}
 }
 
-// disown takes a run from its owner, if it has one, and counts the crash if that is dead.
+// disown takes a run from its owner, if it has one.
 func (b *Backend) disown(r *run) {
-	if r.row.Owner.IsZero() {
-		return
-	}
 	if m := b.members[r.row.Owner]; m != nil {
 		delete(m.owned, r)
-	} else if r.row.LastSeq == r.taken {
-		r.row.Crashes++
 	}
 	r.row.Owner = storage.ID{}
 }

@@ -36,7 +36,7 @@ func batchAlone(w *world) {
 	want := map[int]error{stale: storage.ErrStale, duplicate: storage.ErrDuplicate}
 	release := func() {}
 	if w.h.HoldRun != nil {
-		release = w.h.HoldRun(w.T, w.b, runs[locked].ID)
+		release = w.h.HoldRun(w.t, w.b, runs[locked].ID)
 		want[locked] = storage.ErrLocked
 	}
 	results, err := w.b.Append(w.ctx, units)
@@ -178,7 +178,7 @@ func batchSettle(w *world) {
 	want := []error{storage.ErrNotFound, storage.ErrSettled, storage.ErrInvalid, nil, storage.ErrSettled}
 	release := func() {}
 	if w.h.HoldRun != nil {
-		release = w.h.HoldRun(w.T, w.b, heldRun.ID)
+		release = w.h.HoldRun(w.t, w.b, heldRun.ID)
 		batch, want = append(batch, answer(held, "locked")), append(want, storage.ErrLocked)
 	}
 	results, err := w.b.Settle(w.ctx, batch)

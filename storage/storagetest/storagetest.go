@@ -45,7 +45,8 @@ type Harness struct {
 type Options struct {
 	_ [0]func()
 
-	// Offset is added to the backend's time, at every call anew. It never shrinks. Never nil.
+	// Offset is added to the backend's time, at every call anew. It never shrinks. It moves what the
+	// backend dates and what is due; it makes no member older. Never nil.
 	Offset func() time.Duration
 }
 
@@ -92,4 +93,13 @@ var areas = []struct {
 	{"Threads", threadCases},
 	{"CopyThread", copyCases},
 	{"Items", itemCases},
+	{"Members", memberCases},
+	{"Second", secondCases},
+	{"Reopen", reopenCases},
+	{"Tenants", tenantCases},
+	{"Values", valueCases},
+	{"Watch", watchCases},
+	{"Close", closeCases},
+	{"Context", contextCases},
+	{"Model", modelCases},
 }

@@ -17,12 +17,24 @@ import (
 // world is a fresh database and what a test does with it. Its methods end the
 // test if the backend does not do as told; those that begin with try return the error instead.
 type world struct {
-	*testing.T
+	tb
+	t     *testing.T // the harness's
 	h     Harness
 	b     storage.Backend
 	ctx   context.Context //nolint:containedctx // a test's
 	clock *clock
 	names *atomic.Int64
+}
+
+// tb is what a test and one check of a property test have in common.
+type tb interface {
+	Helper()
+	Log(args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+	Skip(args ...any)
+	Cleanup(f func())
 }
 
 // patience is how long a test waits for what must happen. It is never waited out by a
@@ -35,7 +47,7 @@ func newWorld(t *testing.T, h Harness) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*patience)
 	t.Cleanup(cancel)
-	w := &world{T: t, h: h, ctx: ctx, clock: &clock{}, names: &atomic.Int64{}}
+	w := &world{tb: t, t: t, h: h, ctx: ctx, clock: &clock{}, names: &atomic.Int64{}}
 	w.b = h.New(t, w.options())
 	t.Cleanup(func() {
 		if err := w.b.Close(); err != nil && !errors.Is(err, storage.ErrClosed) {
@@ -49,7 +61,9 @@ func (w *world) options() Options { return Options{Offset: w.clock.offset} }
 
 // on returns the same world seen through another handle.
 func (w *world) on(b storage.Backend) *world {
-	return &world{T: w.T, h: w.h, b: b, ctx: w.ctx, clock: w.clock, names: w.names}
+	other := *w
+	other.b = b
+	return &other
 }
 
 // second opens another handle on the database, or skips the test.
@@ -58,7 +72,7 @@ func (w *world) second() *world {
 	if w.h.Second == nil {
 		w.Skip("the harness has no Second")
 	}
-	b := w.h.Second(w.T, w.b, w.options())
+	b := w.h.Second(w.t, w.b, w.options())
 	w.Cleanup(func() {
 		if err := b.Close(); err != nil && !errors.Is(err, storage.ErrClosed) {
 			w.Errorf("close of the second handle: %v", err)
@@ -151,7 +165,7 @@ func (w *world) join() storage.Membership {
 func (w *world) kill(m storage.Membership) {
 	w.Helper()
 	if w.h.Kill != nil {
-		w.h.Kill(w.T, m)
+		w.h.Kill(w.t, m)
 		return
 	}
 	w.ok(m.Leave(w.ctx), "Leave")
