@@ -3,18 +3,20 @@
 package backendtest
 
 import (
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/fermata-go/fermata/internal/incarnation"
+	"github.com/fermata-go/fermata/sqlite"
 	"github.com/fermata-go/fermata/storage"
 	"github.com/fermata-go/fermata/storage/memory"
 )
 
 // Opener opens a handle on the database of one test, as one more process would;
-// every call of one Opener opens the same data. offset, if not nil, is added to the backend's time; it is the
-// first call's that counts. Closing the handle leaves the data; the handle is closed at the end of
+// every call of one Opener opens the same data. offset, if not nil, is added to the backend's time, and is the
+// same at every call. Closing the handle leaves the data; it is closed at the end of
 // the test if it is open yet.
 type Opener func(t testing.TB, offset func() time.Duration) storage.Backend
 
@@ -41,12 +43,26 @@ func Memory(testing.TB) Opener {
 	}
 }
 
+// sqliteFile is a file that is gone after the test. It isn't meant to survive a power cut.
+func sqliteFile(t testing.TB) Opener {
+	path := filepath.Join(t.TempDir(), "test.db")
+	return func(t testing.TB, offset func() time.Duration) storage.Backend {
+		t.Helper()
+		b, err := sqlite.Open(path, &sqlite.Options{Offset: offset, Synchronous: sqlite.Normal})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return closed(t, b)
+	}
+}
+
 // backends are those that this module has, cheapest first.
 var backends = []struct {
 	name     string
 	database func(testing.TB) Opener
 }{
 	{"memory", Memory},
+	{"sqlite", sqliteFile},
 }
 
 func closed(t testing.TB, b storage.Backend) storage.Backend {

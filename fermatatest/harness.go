@@ -1,0 +1,197 @@
+package fermatatest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/internal/incarnation"
+	"github.com/fermata-go/fermata/storage"
+	"github.com/fermata-go/fermata/storage/memory"
+)
+
+// Options of a Harness. Nil, and zero fields, mean the defaults.
+type Options struct {
+	_ [0]func()
+	// Engine are the options of each process' engine. The parent of its Context ends with the process.
+	Engine fermata.Options
+	// Backend opens the database: once for each process, the same data each time. The harness closes what
+	// it returns. offset is for the backend's option of that name: it moves with [Harness.Advance].
+	// Default: a fresh database in memory.
+	Backend func(offset func() time.Duration) (storage.Backend, error)
+	// Patience is how long the runs may take to come to rest before the test
+	// fails. It is never waited out by a test that passes. Default: 30 s.
+	Patience time.Duration
+}
+
+// TB is what a Harness needs of the test: a *[testing.T] has it, and a *[testing.B].
+type TB interface {
+	Helper()
+	Context() context.Context
+	Cleanup(func())
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// Harness is a database and the process that works on it. Make one with [New].
+type Harness struct {
+	t       TB
+	options Options
+	offset  atomic.Int64
+	data    *memory.Backend // nil with Options.Backend
+	dying   sync.WaitGroup  // engines of crashed processes
+	scripts []script
+
+	mu          sync.Mutex
+	definitions []fermata.Definition
+	process     *process
+	tenants     map[string]bool // that had runs
+	news        chan struct{}   // something changed in the database
+}
+
+// process is one life of the program under test.
+type process struct {
+	backend *incarnation.Backend
+	engine  *fermata.Engine
+	kill    context.CancelFunc
+	knows   map[string]bool // entrypoints
+}
+
+// New starts a process with these entrypoints on a database. It ends with the test.
+func New(t TB, options *Options, entrypoints ...fermata.Definition) *Harness {
+	t.Helper()
+	h := &Harness{t: t, definitions: entrypoints, tenants: map[string]bool{"": true}, news: make(chan struct{}, 1)}
+	if options != nil {
+		h.options = *options
+	}
+	if h.options.Patience <= 0 {
+		h.options.Patience = 30 * time.Second
+	}
+	if h.options.Backend == nil {
+		h.data = memory.New(&memory.Options{Offset: h.elapsed})
+	}
+	t.Cleanup(h.end)
+	h.start()
+	return h
+}
+
+// Engine is the engine of the present process, or of the one that crashed last.
+func (h *Harness) Engine() *fermata.Engine { return h.now().engine }
+
+// Backend is the database as the present process sees it: when that dies, it does.
+func (h *Harness) Backend() storage.Backend { return h.now().backend }
+
+func (h *Harness) now() *process {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.process
+}
+
+func (h *Harness) elapsed() time.Duration { return time.Duration(h.offset.Load()) }
+
+// start begins a process.
+func (h *Harness) start() {
+	h.t.Helper()
+	p := &process{knows: map[string]bool{}}
+	if h.data != nil {
+		p.backend = incarnation.New(h.data, false)
+	} else {
+		b, err := h.options.Backend(h.elapsed)
+		if err != nil {
+			h.t.Fatalf("fermatatest: open the database: %v", err)
+		}
+		p.backend = incarnation.New(b, true)
+	}
+	p.backend.Watch(h.note)
+	o := h.options.Engine
+	if o.Context == nil {
+		o.Context = context.Background()
+	}
+	o.Context, p.kill = context.WithCancel(o.Context)
+	var err error
+	if p.engine, err = fermata.New(p.backend, &o, h.definitions...); err != nil {
+		p.kill()
+		p.backend.Kill()
+		h.t.Fatalf("fermatatest: start the process: %v", err)
+	}
+	for _, d := range h.definitions {
+		p.knows[d.Name()] = true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.process = p
+}
+
+// Crash kills the process where it stands. Nothing is written by it from now on: a
+// call of the database that is under way is made or not, and its reply is lost. What the process owned is left as the kernel
+// leaves it. Running tasks are no more than goroutines with a cancelled context, and must return on that.
+// It may be called anywhere, also in a task. The data stays for [Harness.Restart].
+func (h *Harness) Crash() {
+	p := h.now()
+	p.backend.Kill()
+	p.kill()
+	h.dying.Go(func() {
+		stopped, stop := context.WithCancel(context.Background())
+		stop()
+		_ = p.engine.Close(stopped) // there is nobody to be told, and nothing to be written
+	})
+}
+
+// Restart begins a new process on the same data. One that still lives ends first, in good order: see [fermata.Engine.Close].
+func (h *Harness) Restart() {
+	h.t.Helper()
+	h.RestartWith(h.definitions...)
+}
+
+// RestartWith is [Harness.Restart] as a deploy: the new process has these entrypoints.
+func (h *Harness) RestartWith(entrypoints ...fermata.Definition) {
+	h.t.Helper()
+	if p := h.now(); !p.backend.Dead() {
+		ctx, cancel := context.WithTimeout(h.t.Context(), h.options.Patience)
+		defer cancel()
+		if err := p.engine.Close(ctx); err != nil {
+			h.t.Fatalf("fermatatest: end the process: %v", err)
+		}
+		p.kill()
+		if err := p.backend.Close(); err != nil {
+			h.t.Fatalf("fermatatest: end the process: %v", err)
+		}
+	}
+	h.definitions = entrypoints
+	h.start()
+}
+
+// end is the end of the test.
+func (h *Harness) end() {
+	if p := h.now(); p != nil && !p.backend.Dead() {
+		stopped, stop := context.WithCancel(context.Background())
+		stop()
+		p.kill()
+		h.dying.Go(func() {
+			if err := p.engine.Close(stopped); err != nil && !errors.Is(err, context.Canceled) {
+				h.t.Errorf("fermatatest: end the process: %v", err)
+			}
+			if err := p.backend.Close(); err != nil {
+				h.t.Errorf("fermatatest: end the process: %v", err)
+			}
+		})
+	}
+	dead := make(chan struct{})
+	go func() {
+		defer close(dead)
+		h.dying.Wait()
+		if h.data != nil {
+			h.data.Close()
+		}
+	}()
+	patience := time.NewTimer(h.options.Patience)
+	defer patience.Stop()
+	select {
+	case <-dead:
+	case <-patience.C:
+		h.t.Errorf("fermatatest: a task still runs %s after its context was cancelled", h.options.Patience)
+	}
+}
