@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fermata-go/fermata/internal/codec/jsonfield"
 	"github.com/fermata-go/fermata/internal/codec/jsonscan"
 )
 
@@ -55,7 +56,7 @@ type plan struct {
 }
 
 type planField struct {
-	field
+	jsonfield.Field
 	*plan
 }
 
@@ -344,33 +345,24 @@ func (c *compiler) key(p *plan, at *steps) {
 }
 
 func (c *compiler) structure(p *plan, at *steps) {
-	fields, err := fieldsOf(p.typ)
+	fields, err := jsonfield.Of(p.typ)
 	if err != nil {
 		c.fault(at, true, err)
 		return
 	}
 	p.byName = make(map[string]int, len(fields))
 	for i, f := range fields {
-		fp := c.compile(f.typ, &steps{f.name, at})
+		fp := c.compile(f.Type, &steps{f.Name, at})
 		p.fields = append(p.fields, planField{f, fp})
-		p.byName[f.name] = i
+		p.byName[f.Name] = i
 		p.walk = p.walk || fp.walk
-		p.addressed = p.addressed || fp.addressed && !c.behindPointer(p.typ, f.index)
-		c.root.verify = c.root.verify || f.quoted
-		c.root.flat = c.root.flat && !f.quoted && !f.omitZero
+		p.addressed = p.addressed || fp.addressed && !f.Behind
+		c.root.verify = c.root.verify || f.Quoted
+		c.root.flat = c.root.flat && !f.Quoted && !f.OmitZero
 	}
 	for sf := range p.typ.Fields() {
-		if sf.Name != "_" && (!sf.IsExported() && !sf.Anonymous || sf.Tag.Get("json") == "-" || sf.Anonymous && embeds(sf.Type)) {
+		if sf.Name != "_" && (!sf.IsExported() && !sf.Anonymous || sf.Tag.Get("json") == "-" || sf.Anonymous && jsonfield.Embeds(sf.Type)) {
 			c.root.flat = false
 		}
 	}
-}
-
-func (c *compiler) behindPointer(t reflect.Type, index []int) bool {
-	for _, i := range index[:len(index)-1] {
-		if t = t.Field(i).Type; t.Kind() == reflect.Pointer {
-			return true
-		}
-	}
-	return false
 }

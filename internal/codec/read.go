@@ -224,13 +224,13 @@ func (r *reader) members(p *plan) *fault {
 		switch fp := &p.fields[i]; {
 		case seen[i]:
 			f = repeated()
-		case fp.quoted:
+		case fp.Quoted:
 			f = r.quoted(fp.plan)
 		default:
 			f = r.value(fp.plan)
 		}
 		seen[i] = true
-		return step(f, func() string { return p.fields[i].name })
+		return step(f, func() string { return p.fields[i].Name })
 	})
 	if err != nil {
 		return r.syntax(err)
@@ -249,7 +249,7 @@ func (p *plan) field(text []byte) (int, bool) {
 		return i, true
 	}
 	for i := range p.fields {
-		if strings.EqualFold(p.fields[i].name, name) {
+		if strings.EqualFold(p.fields[i].Name, name) {
 			return i, true
 		}
 	}

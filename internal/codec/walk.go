@@ -207,12 +207,12 @@ func (w *walker) members(p *plan, v reflect.Value, loose bool) *fault {
 		if !fp.walk && !w.thorough {
 			continue
 		}
-		fv, err := v.FieldByIndexErr(fp.index)
-		if err != nil || fp.omits(fv) {
+		fv, err := v.FieldByIndexErr(fp.Index)
+		if err != nil || fp.Omits(fv) {
 			continue // within a nil embedded pointer, or not written
 		}
 		if f := w.value(fp.plan, fv, loose); f != nil {
-			return f.in(fp.name)
+			return f.in(fp.Name)
 		}
 	}
 	return nil
