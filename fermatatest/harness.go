@@ -16,8 +16,11 @@ import (
 // Options of a Harness. Nil, and zero fields, mean the defaults.
 type Options struct {
 	_ [0]func()
-	// Engine are the options of each process' engine. The parent of its Context ends with the process.
+	// Engine are the options of each process' engine. Its VerifyReplay is on whatever is said here: a workflow that
+	// isn't deterministic is parked in its test; see Unverified.
 	Engine fermata.Options
+	// Unverified turns VerifyReplay off, for code outside tasks that must not run more often than it would.
+	Unverified bool
 	// Backend opens the database: once for each process, the same data each time. The harness closes what
 	// it returns. offset is for the backend's option of that name: it moves with [Harness.Advance].
 	// Default: a fresh database in memory.
@@ -107,6 +110,7 @@ func (h *Harness) start() {
 	}
 	p.backend.Watch(h.note)
 	o := h.options.Engine
+	o.VerifyReplay = !h.options.Unverified
 	if o.Context == nil {
 		o.Context = context.Background()
 	}

@@ -287,3 +287,23 @@ func TestInABubble(t *testing.T) {
 		}
 	})
 }
+
+func TestNonDeterminismIsFound(t *testing.T) {
+	t.Parallel()
+	var bodies atomic.Int32
+	double := fermata.NewTask("double", func(_ context.Context, n int32) (int32, error) { return 2 * n, nil })
+	fickle := fermata.NewEntrypoint("fickle", func(ctx context.Context, _ string) (int32, error) {
+		return double.Call(ctx, bodies.Add(1))
+	})
+	verified := fermatatest.On(fermatatest.New(t, nil, fickle), fickle, "1")
+	verified.Start("")
+	if err := verified.Err(); !errors.Is(err, fermata.ErrParked) {
+		t.Errorf("error %v, want ErrParked: the body never calls the same twice", err)
+	}
+	bodies.Store(6)
+	unverified := fermatatest.On(fermatatest.New(t, &fermatatest.Options{Unverified: true}, fickle), fickle, "1")
+	unverified.Start("")
+	if got := unverified.Result(); got != 14 {
+		t.Errorf("result %d, want 14: the body runs once", got)
+	}
+}
