@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -35,7 +36,7 @@ func (e *PanicError) Error() string {
 
 // Queue combines operations of type T into batches. Make one with [New].
 type Queue[T any] struct {
-	run func(batch []T)
+	run func(batch []T, finish func(i int))
 
 	mu      sync.Mutex
 	waiting []*waiter[T] // in the order of arrival; the next batch
@@ -53,6 +54,13 @@ type Queue[T any] struct {
 // operations are in the order of their arrival. The slice is run's only until
 // it returns. The outcome of each operation is left in the operation itself.
 func New[T any](run func(batch []T)) *Queue[T] {
+	return NewFinishing(func(batch []T, _ func(int)) { run(batch) })
+}
+
+// NewFinishing is New for a run that needn't keep all callers until it returns:
+// finish(i) lets the caller of batch[i] go on at once, unless it is the one that leads. After that run
+// must not touch the operation any more.
+func NewFinishing[T any](run func(batch []T, finish func(i int))) *Queue[T] {
 	return &Queue[T]{run: run}
 }
 
@@ -156,6 +164,7 @@ func (q *Queue[T]) abandon(w *waiter[T]) bool {
 
 // lead runs one batch, with w's operation in it, and hands over.
 func (q *Queue[T]) lead(w *waiter[T]) (err error) {
+	runtime.Gosched() // callers of the batch before, just woken, may come back with more
 	q.mu.Lock()
 	callers := q.waiting
 	q.waiting = q.callers[:0]
@@ -182,7 +191,15 @@ func (q *Queue[T]) lead(w *waiter[T]) (err error) {
 		}
 		q.release(w, callers, err)
 	}()
-	q.run(q.batch)
+	q.run(q.batch, func(i int) {
+		if c := callers[i]; c != nil && c != w {
+			q.mu.Lock()
+			c.state = done
+			q.mu.Unlock()
+			c.wake <- false
+			callers[i] = nil
+		}
+	})
 	finished = true
 	return nil
 }
@@ -193,11 +210,13 @@ func (q *Queue[T]) release(leader *waiter[T], callers []*waiter[T], err error) {
 	q.batch = q.batch[:0]
 	q.mu.Lock()
 	for _, c := range callers {
-		c.state = done
+		if c != nil {
+			c.state = done
+		}
 	}
 	q.mu.Unlock()
 	for i, c := range callers {
-		if c != leader {
+		if c != nil && c != leader {
 			c.err = err
 			c.wake <- false
 		}

@@ -190,6 +190,36 @@ func TestGoexitInTheBatchFreesTheOthers(t *testing.T) {
 	}
 }
 
+func TestFinishedCallersDontWaitForTheBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		q := NewFinishing(func(batch []*op, finish func(int)) {
+			for i, o := range batch {
+				if o.id == 1 {
+					finish(i)
+				}
+			}
+			entered <- struct{}{}
+			<-release
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { q.Do(context.Background(), &op{}) })
+		<-entered
+		finished := make(chan error, 1)
+		wg.Go(func() { q.Do(context.Background(), &op{}) }) // leads the next batch
+		synctest.Wait()
+		wg.Go(func() { finished <- q.Do(context.Background(), &op{id: 1}) })
+		synctest.Wait()
+		release <- struct{}{}
+		<-entered
+		if err := <-finished; err != nil { // while the batch is under way
+			t.Error(err)
+		}
+		release <- struct{}{}
+		wg.Wait()
+	})
+}
+
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
