@@ -56,8 +56,15 @@ const (
 	Fork
 )
 
+var sourceNames = [...]string{"input", "update", "fork"}
+
 // String returns LangGraph's name of the source.
-func (s Source) String() string { return [...]string{"input", "update", "fork"}[s] }
+func (s Source) String() string {
+	if int(s) < len(sourceNames) {
+		return sourceNames[s]
+	}
+	return "unknown"
+}
 
 // Checkpoint is a point of a thread's history: before a run (End false) or
 // after it (End true). The zero Checkpoint is the beginning of the thread.

@@ -157,9 +157,7 @@ func (b *Backend) commit(r *run, u *storage.Unit, now time.Time) (kept bool) {
 
 // ask opens questions.
 func (b *Backend) ask(r *run, questions []storage.Question, now time.Time) {
-	if len(questions) == 0 {
-		return
-	}
+	before := len(r.questions)
 	for i := range questions {
 		q := &question{run: r, row: copyQuestion(questions[i])}
 		row := &q.row
@@ -179,5 +177,6 @@ func (b *Backend) ask(r *run, questions []storage.Question, now time.Time) {
 			heap.Push(b.deadlines, q)
 		}
 	}
-	slices.SortStableFunc(r.questions, func(a, b *question) int { return cmp.Compare(a.row.Seq, b.row.Seq) })
+	// Those of earlier units have smaller records.
+	slices.SortStableFunc(r.questions[before:], func(a, b *question) int { return cmp.Compare(a.row.Seq, b.row.Seq) })
 }

@@ -21,7 +21,7 @@ type world struct {
 	t     *testing.T // the harness's
 	h     Harness
 	b     storage.Backend
-	ctx   context.Context //nolint:containedctx // a test's
+	ctx   context.Context
 	clock *clock
 	names *atomic.Int64
 }
