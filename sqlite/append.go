@@ -61,7 +61,7 @@ func (t *tx) append(u *storage.Unit) (storage.Committed, error) {
 	if err := checkUnit(u); err != nil {
 		return none, err
 	}
-	f, err := t.fenceOf(u)
+	f, err := t.fenceOf(u.Tenant, u.Run)
 	if err != nil {
 		return none, err
 	}
@@ -116,6 +116,10 @@ func (t *tx) append(u *storage.Unit) (storage.Committed, error) {
 			return none, err
 		}
 	}
+	f.seq, f.last = last, at
+	if !plain {
+		f.status = u.Status
+	}
 	t.note(note)
 	return c, nil
 }
@@ -143,35 +147,6 @@ func checkUnit(u *storage.Unit) error {
 		}
 	}
 	return nil
-}
-
-// fence is what an append must know of its run.
-type fence struct {
-	n      int64
-	status storage.Status
-	token  int64
-	seq    int64 // LastSeq
-	inbox  int64
-	fork   int64
-	last   int64 // time of the last change
-}
-
-func (t *tx) fenceOf(u *storage.Unit) (*fence, error) {
-	f := &fence{}
-	q := t.query("SELECT n, status, token, seq, inbox, fork, updated FROM run WHERE id = ? AND tenant = ?")
-	found, err := q.blob(u.Run[:]).text(u.Tenant).first(func(q *query) {
-		*f = fence{n: q.colInt(0), status: storage.Status(q.colInt(1)), token: q.colInt(2), seq: q.colInt(3),
-			inbox: q.colInt(4), fork: q.colInt(5), last: q.colInt(6)}
-	})
-	if err != nil {
-		return nil, err
-	}
-	if !found {
-		return nil, notFound("run", u.Run, u.Tenant)
-	}
-	seq, at, err := lastUnit(t.conn, f.n)
-	f.seq, f.last = max(f.seq, seq), max(f.last, at)
-	return f, err
 }
 
 // admit decides whether the unit is the run's next one, from its owner.

@@ -52,6 +52,8 @@ type Options struct {
 	// grow to before it is copied into the file. A larger one makes fewer, longer
 	// pauses and a larger -wal file. Default: 2000.
 	CheckpointPages int
+
+	pageSize int // of a new file; for the benchmark that chose it
 }
 
 // withDefaults returns a copy with every field filled.
@@ -75,6 +77,9 @@ func (o *Options) withDefaults() Options {
 	if filled.CheckpointPages <= 0 {
 		filled.CheckpointPages = 2000
 	}
+	if filled.pageSize == 0 {
+		filled.pageSize = pageSize
+	}
 	return filled
 }
 
@@ -83,7 +88,7 @@ type Backend struct {
 	path    string
 	options Options
 
-	queue  *combine.Queue[*operation] // of all writes
+	queue  *combine.Queue[*operation] // of all writes, and of short reads
 	writer *writer                    // only the queue's leader touches it
 	pool   *pool
 	bodies bodies
@@ -116,7 +121,7 @@ func Open(path string, options *Options) (*Backend, error) {
 		return nil, err
 	}
 	b.writer = newWriter(b, raw)
-	b.queue = combine.New(b.writer.batch)
+	b.queue = combine.NewFinishing(b.writer.batch)
 	b.pool = newPool(b)
 	b.members.init(b)
 	b.watchers.init(b)

@@ -13,6 +13,7 @@ import (
 type conn struct {
 	raw     *driver.Conn
 	queries map[string]*query
+	fences  *fences // of the writer; nil for readers
 }
 
 // query returns the prepared statement of text, a constant: statements live as

@@ -100,7 +100,8 @@ func (t *tx) removeRuns(numbers []int64) error {
 	if len(numbers) == 0 {
 		return nil
 	}
-	t.note(storage.Note{Queued: true, Questions: true})
+	t.note(storage.Note{Queued: true, Inbox: true, Questions: true})
+	t.fences.clear()
 	for _, text := range [...]string{
 		"UPDATE counter SET value = max(value, coalesce((SELECT max(n) FROM run), 0)) WHERE name = 'run'",
 		"UPDATE counter SET value = max(value, coalesce((SELECT max(change) FROM question), 0)) WHERE name = 'change'",

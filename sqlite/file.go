@@ -132,7 +132,7 @@ func prepareFile(c *conn, path string, o Options) error {
 		synchronous = "NORMAL"
 	}
 	for _, pragma := range []string{
-		fmt.Sprintf("PRAGMA page_size = %d", pageSize), // of a file that is yet to be written; else without effect
+		fmt.Sprintf("PRAGMA page_size = %d", o.pageSize), // of a file that is yet to be written; else without effect
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = " + synchronous,
 		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", o.CheckpointPages),

@@ -78,7 +78,7 @@ func (b *Backend) ListItems(ctx context.Context, f storage.ItemFilter) ([]storag
 	var items []storage.Item
 	err := b.read(ctx, "list items", func(c *conn) error {
 		now := b.micros()
-		q := c.query("SELECT "+itemColumns+` FROM item WHERE tenant = ? AND (namespace, key) >= (?, ?) AND namespace < ?
+		q := c.query("SELECT " + itemColumns + ` FROM item WHERE tenant = ? AND (namespace, key) >= (?, ?) AND namespace < ?
 			AND NOT (? AND namespace = ? AND key = ?) AND (expires IS NULL OR expires > ?) ORDER BY namespace, key LIMIT ?`).
 			text(f.Tenant).blob(low).text(key).blob(high).bool(strict).blob(low).text(key).int(now).int(int64(limit))
 		var err error

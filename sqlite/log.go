@@ -15,11 +15,15 @@ import (
 // Load reads one run with its log and its questions.
 func (b *Backend) Load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
 	var l storage.Loaded
-	err := b.read(ctx, "load a run", func(c *conn) error {
+	err := b.readSoon(ctx, "load a run", func(c *conn) error {
 		r, err := findRun(c, tenant, run)
 		if err != nil {
 			return err
 		}
+		if c.fences != nil && r.LastSeq > shortLog {
+			return errLong
+		}
+		l = storage.Loaded{}
 		l.Run = r.Run
 		if l.Previous, err = savedBy(c, tenant, r.Previous); err != nil {
 			return err
@@ -35,6 +39,9 @@ func (b *Backend) Load(ctx context.Context, tenant string, run storage.ID) (stor
 	}
 	return l, nil
 }
+
+// shortLog is how many records the writer's connection reads at once at most.
+const shortLog = 100
 
 // Log reads a part of a run's log.
 func (b *Backend) Log(ctx context.Context, tenant string, run storage.ID, after int64, limit int) (storage.Run, []storage.Record, error) {

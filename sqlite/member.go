@@ -48,8 +48,11 @@ func (m *membership) ID() storage.ID { return m.id }
 func (m *membership) Lost() <-chan struct{} { return m.lost }
 
 func (m *membership) Leave(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if !m.b.members.remove(m) {
-		return nil
+		return nil // by an earlier Leave, or by Close
 	}
 	m.end()
 	return m.b.write(ctx, "leave", announce(m.id))

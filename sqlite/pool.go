@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	driver "zombiezen.com/go/sqlite"
@@ -20,6 +21,27 @@ func newPool(b *Backend) *pool {
 	}
 	return p
 }
+
+// readSoon is read for what is short: f may be called with the writer's
+// connection, between transactions. If it then finds that there is much to read
+// it returns errLong, and is called again with a connection for reading.
+func (b *Backend) readSoon(ctx context.Context, name string, f func(*conn) error) error {
+	if err := b.check(ctx); err != nil {
+		return err
+	}
+	if b.writer.alone() {
+		o := &operation{read: f}
+		if err := b.queue.Do(ctx, o); err != nil {
+			return b.fault(name, err)
+		}
+		if o.err != errLong {
+			return b.fault(name, o.err)
+		}
+	}
+	return b.read(ctx, name, f)
+}
+
+var errLong = errors.New("much to read")
 
 // read calls f with a connection in a transaction: everything that f reads is of one moment.
 func (b *Backend) read(ctx context.Context, name string, f func(*conn) error) error {

@@ -20,7 +20,7 @@ const (
 // Question reads one question.
 func (b *Backend) Question(ctx context.Context, tenant string, question storage.ID) (storage.Question, error) {
 	var row *questionRow
-	err := b.read(ctx, "read a question", func(c *conn) (err error) {
+	err := b.readSoon(ctx, "read a question", func(c *conn) (err error) {
 		row, err = b.findQuestion(c, tenant, question)
 		return err
 	})

@@ -11,7 +11,7 @@ import (
 // Run reads one run.
 func (b *Backend) Run(ctx context.Context, tenant string, run storage.ID) (storage.Run, error) {
 	var r *runRow
-	err := b.read(ctx, "read a run", func(c *conn) (err error) {
+	err := b.readSoon(ctx, "read a run", func(c *conn) (err error) {
 		r, err = findRun(c, tenant, run)
 		return err
 	})
@@ -35,10 +35,9 @@ func (b *Backend) Cancel(ctx context.Context, tenant string, run storage.ID, rea
 		if r.Status == storage.Running && t.lives(r.Owner) {
 			r.CancelRequested = true
 			r.Inbox++
-			t.note(storage.Note{Tenant: tenant, Run: run})
+			t.note(storage.Note{Tenant: tenant, Run: run, Inbox: true})
 			return t.saveRun(r)
 		}
-		t.bury(r)
 		r.CancelRequested, r.Error = false, nil
 		r.giveUp(storage.Cancelled)
 		withdrawn, err := t.closeOpen(r.Number, storage.Withdrawn, r.Updated.UnixMicro())
@@ -165,9 +164,14 @@ func manyRuns(c *conn, q *query) (rows []*runRow, err error) {
 
 // finishRun fills in what isn't in the run's row.
 func finishRun(c *conn, r *runRow) error {
-	seq, at, err := lastUnit(c, r.Number)
-	if err != nil {
-		return err
+	var seq, at int64
+	if f := c.fences.get(r.Tenant, r.ID); f != nil {
+		seq, at = f.seq, f.last
+	} else {
+		var err error
+		if seq, at, err = lastUnit(c, r.Number); err != nil {
+			return err
+		}
 	}
 	if seq > r.LastSeq {
 		r.LastSeq = seq
@@ -229,6 +233,7 @@ func latestRun(c *conn, tenant, thread string) (*runRow, error) {
 
 // saveRun writes what may change in a run's life.
 func (t *tx) saveRun(r *runRow) error {
+	t.fences.putRun(r)
 	return t.write(t.query(`UPDATE run SET status = ?, token = ?, seq = ?, inbox = ?, crashes = ?, updated = ?, owner = ?, due = ?, ready = ?,
 		cancelling = ?, cancel = ?, tail = ?, result = ?, saved = ?, error = ? WHERE n = ?`).
 		int(int64(r.Status)).int(r.Token).int(r.base).int(r.Inbox).int(int64(r.Crashes)).int(r.Updated.UnixMicro()).

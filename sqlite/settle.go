@@ -98,7 +98,7 @@ func (t *tx) wake(r *runRow, member storage.ID) error {
 	at := max(t.now, r.last)
 	r.Inbox++
 	r.Updated = timeOf(at)
-	note := storage.Note{Tenant: r.Tenant, Run: r.ID, Questions: true}
+	note := storage.Note{Tenant: r.Tenant, Run: r.ID, Inbox: true, Questions: true}
 	if r.Status == storage.Interrupted || r.Status == storage.Queued {
 		if !member.IsZero() && t.lives(member) {
 			t.note(note)

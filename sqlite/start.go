@@ -174,7 +174,6 @@ func (t *tx) descend(r *runRow, s *storage.Start, latest *runRow) (previous []by
 
 // supersede gives r up for a newer input.
 func (t *tx) supersede(r *runRow) error {
-	t.bury(r)
 	if _, err := t.closeOpen(r.Number, storage.SupersededQuestion, max(t.now, r.last)); err != nil {
 		return err
 	}
@@ -187,6 +186,7 @@ func (t *tx) supersede(r *runRow) error {
 
 // insertRun writes a new run.
 func (t *tx) insertRun(r *runRow) error {
+	t.fences.putRun(r)
 	input, config := r.Input, r.Config
 	if r.spilled = len(input)+len(config) > spillAt; r.spilled {
 		if err := t.write(t.query("INSERT INTO spill (n, input, config) VALUES (?, ?, ?)").int(r.Number).blob(input).blob(config)); err != nil {
@@ -194,7 +194,7 @@ func (t *tx) insertRun(r *runRow) error {
 		}
 		input, config = nil, nil
 	}
-	return t.write(t.query(`INSERT INTO run (` + runColumns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).
+	return t.write(t.query(`INSERT INTO run (`+runColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).
 		int(r.Number).blob(r.ID[:]).text(r.Tenant).text(r.Thread).text(r.Entrypoint).int(int64(r.Source)).int(int64(r.Status)).
 		int(r.Token).int(r.base).int(r.Inbox).int(r.Step).int(int64(r.Crashes)).int(r.ForkSeq).bool(r.spilled).
 		int(r.Created.UnixMicro()).int(r.Updated.UnixMicro()).id(r.Owner).time(r.Due).optInt(r.ready).

@@ -12,7 +12,7 @@ import (
 // Head reads the present of a thread.
 func (b *Backend) Head(ctx context.Context, tenant, thread string) (storage.Head, error) {
 	var head storage.Head
-	err := b.read(ctx, "read the head of a thread", func(c *conn) error {
+	err := b.readSoon(ctx, "read the head of a thread", func(c *conn) error {
 		head = storage.Head{Now: timeOf(b.micros())}
 		r, err := latestRun(c, tenant, thread)
 		if err != nil || r == nil {

@@ -15,30 +15,70 @@ func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
 	return b.watchers.add(fn)
 }
 
-// watchers are the callers of Watch. While there are any, a goroutine looks
-// for changes made by others.
+// watchers are the callers of Watch. While there are any, one goroutine tells
+// them what was committed, in order, and another looks for changes made by others.
+// A watcher is never called by the goroutine that commits: it may use the backend.
 type watchers struct {
 	b     *Backend
 	fns   atomic.Pointer[[]*watcher] // replaced as a whole
-	mu    sync.Mutex                 // of add, remove and close
-	quit  chan struct{}              // ends the goroutine; nil if there is none
+	mu    sync.Mutex                 // of what follows
+	news  []storage.Note             // not told yet
+	more  chan struct{}              // there are news
+	quit  chan struct{}              // ends the goroutines; nil if there are none
 	ended sync.WaitGroup
 	done  bool
 }
 
-type watcher struct{ fn func(storage.Note) }
+type watcher struct {
+	fn      func(storage.Note)
+	stopped atomic.Bool
+}
+
+// maxNews is how many notes wait for slow watchers; if there are more, one that means anything takes their place.
+const maxNews = 10_000
 
 func (w *watchers) init(b *Backend) {
-	w.b = b
+	w.b, w.more = b, make(chan struct{}, 1)
 	w.fns.Store(new([]*watcher))
 }
 
 func (w *watchers) any() bool { return len(*w.fns.Load()) > 0 }
 
-func (w *watchers) tell(notes []storage.Note) {
-	for _, watcher := range *w.fns.Load() {
+// tell leaves notes for the watchers.
+func (w *watchers) tell(notes ...storage.Note) {
+	if len(notes) == 0 || !w.any() {
+		return
+	}
+	w.mu.Lock()
+	if len(w.news)+len(notes) > maxNews {
+		w.news, notes = w.news[:0], []storage.Note{{Queued: true, Inbox: true, Questions: true}}
+	}
+	w.news = append(w.news, notes...)
+	w.mu.Unlock()
+	select {
+	case w.more <- struct{}{}:
+	default:
+	}
+}
+
+// speak calls the watchers with what tell left, until quit is closed.
+func (w *watchers) speak(quit <-chan struct{}) {
+	var notes []storage.Note
+	for {
+		select {
+		case <-quit:
+			return
+		case <-w.more:
+		}
+		w.mu.Lock()
+		notes, w.news = w.news, notes[:0]
+		w.mu.Unlock()
 		for _, note := range notes {
-			watcher.fn(note)
+			for _, watcher := range *w.fns.Load() {
+				if !watcher.stopped.Load() {
+					watcher.fn(note)
+				}
+			}
 		}
 	}
 }
@@ -49,18 +89,20 @@ func (w *watchers) add(fn func(storage.Note)) (stop func()) {
 	if w.done {
 		return func() {}
 	}
-	added := &watcher{fn}
+	added := &watcher{fn: fn}
 	fns := append([]*watcher{added}, *w.fns.Load()...)
 	w.fns.Store(&fns)
 	if w.quit == nil {
 		w.quit = make(chan struct{})
 		quit := w.quit
 		w.ended.Go(func() { w.look(quit) })
+		w.ended.Go(func() { w.speak(quit) })
 	}
 	return sync.OnceFunc(func() { w.remove(added) })
 }
 
 func (w *watchers) remove(gone *watcher) {
+	gone.stopped.Store(true)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var fns []*watcher
@@ -72,18 +114,18 @@ func (w *watchers) remove(gone *watcher) {
 	w.fns.Store(&fns)
 	if len(fns) == 0 && w.quit != nil {
 		close(w.quit)
-		w.quit = nil
+		w.quit, w.news = nil, nil
 	}
 }
 
-// close ends the goroutine and forgets the watchers.
+// close forgets the watchers and ends the goroutines. One that a watcher holds up ends when the watcher returns.
 func (w *watchers) close() {
 	w.mu.Lock()
 	w.done = true
 	w.fns.Store(new([]*watcher))
 	if w.quit != nil {
 		close(w.quit)
-		w.quit = nil
+		w.quit, w.news = nil, nil
 	}
 	w.mu.Unlock()
 	w.ended.Wait()
@@ -104,7 +146,7 @@ func (w *watchers) look(quit <-chan struct{}) {
 		}
 		w.b.queue.Do(context.Background(), &operation{})
 		if tick%20 == 0 && w.someoneDied(known) {
-			w.tell([]storage.Note{{Queued: true}})
+			w.tell(storage.Note{Queued: true})
 		}
 	}
 }

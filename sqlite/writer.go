@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,12 +13,21 @@ import (
 	driver "zombiezen.com/go/sqlite"
 )
 
-// operation is one writing call. apply is called in a write transaction,
-// perhaps more than once: each time it starts anew, with nothing of the time
-// before left. It checks before its first write: an error of the contract is a refusal, and the
-// transaction goes on to its commit; any other error undoes the transaction, which is then made without this operation.
+// operation is one call that goes through the queue: it has one of the two functions.
+//
+// apply is called in a write transaction, perhaps more than once: each time it
+// starts anew, with nothing of the time before left. It checks before its
+// first write: an error of the contract is a refusal, and the transaction goes
+// on to its commit; any other error undoes the transaction, which is then made
+// without this operation.
+//
+// read is called in a transaction that ends before the write transaction
+// begins, so its caller never waits for a commit that it has no part in.
+//
+// An operation with neither asks whether others have written.
 type operation struct {
-	apply func(*tx) error // nil: only look whether others have written
+	apply func(*tx) error
+	read  func(*conn) error
 	err   error
 }
 
@@ -33,11 +41,13 @@ type tx struct {
 	writes int
 	units  int
 	notes  []storage.Note
-	// The highest numbers given; negative if not read yet.
-	lastRun, lastChange int64
-	schemas             map[[32]byte]int64 // interned by this transaction
-	alive               map[storage.ID]bool
+	*numbers
+	schemas map[[32]byte]int64 // interned by this transaction
+	alive   map[storage.ID]bool
 }
+
+// numbers are the highest ones given; negative if not known.
+type numbers struct{ lastRun, lastChange int64 }
 
 // write runs op in the next transaction and returns when that is committed.
 // What op leaves behind may only be read if there was no error: a caller
@@ -58,14 +68,19 @@ type writer struct {
 	*conn
 	b           *Backend
 	dataVersion int64
+	numbers     numbers
 	commits     int // since the log's size was looked at
 	tx          tx  // reused
+	writes      []*operation
+	foreign     atomic.Int64 // when another connection's commit was noticed last, in nanoseconds
 
 	commitCount, opCount, unitCount, redoneCount, busyCount atomic.Int64
 }
 
 func newWriter(b *Backend, raw *driver.Conn) *writer {
-	return &writer{b: b, conn: &conn{raw: raw, queries: map[string]*query{}}, dataVersion: -1}
+	w := &writer{b: b, conn: &conn{raw: raw, queries: map[string]*query{}, fences: newFences()}, numbers: numbers{-1, -1}}
+	w.dataVersion, _ = w.query("PRAGMA data_version").firstInt() // a fault will be met again
+	return w
 }
 
 func (w *writer) stats() Stats {
@@ -82,17 +97,34 @@ func (w *writer) farewell(apply func(*tx) error) {
 	}
 	t := &w.tx
 	t.reset(w)
-	if t.apply(&operation{apply: apply}) != nil || w.query("COMMIT").exec() != nil {
+	if apply(t) != nil || w.query("COMMIT").exec() != nil {
 		w.abort()
 	}
 }
 
 func (w *writer) close() error { return w.raw.Close() }
 
-// batch applies operations in one transaction.
-func (w *writer) batch(ops []*operation) {
-	if ops = slices.DeleteFunc(ops, func(op *operation) bool { return op.apply == nil }); len(ops) == 0 {
-		w.lookAround() // a fault is for those who want something of the file
+// batch does what the operations of a batch ask: first the reads, whose callers
+// are let go, then the writes, in one transaction.
+func (w *writer) batch(batch []*operation, finish func(int)) {
+	ops := w.writes[:0]
+	reads := 0
+	for _, op := range batch {
+		if op.apply != nil {
+			ops = append(ops, op)
+		} else if op.read != nil {
+			reads++
+		}
+	}
+	w.writes = ops
+	defer clear(ops)
+	if reads > 0 {
+		w.read(batch, finish)
+	}
+	if len(ops) == 0 {
+		if reads == 0 {
+			w.lookAround() // a fault is for those who want something of the file
+		}
 		return
 	}
 	w.opCount.Add(int64(len(ops)))
@@ -118,6 +150,29 @@ func (w *writer) batch(ops []*operation) {
 	}
 }
 
+// read does the reads of a batch, all of one moment.
+func (w *writer) read(batch []*operation, finish func(int)) {
+	err := w.query("BEGIN").exec()
+	if err == nil {
+		err = w.lookAround()
+	}
+	for i, op := range batch {
+		if op.read == nil {
+			continue
+		}
+		if op.err = err; err == nil {
+			op.err = contained(func() error { return op.read(w.conn) })
+			if op.err != nil {
+				w.reset()
+			}
+		}
+		finish(i)
+	}
+	if w.query("COMMIT").exec() != nil {
+		w.abort()
+	}
+}
+
 // transact makes one transaction of ops and sets their errors. If one of them broke it, nothing is committed,
 // and its index is returned; else -1.
 func (w *writer) transact(ops []*operation) int {
@@ -133,7 +188,7 @@ func (w *writer) transact(ops []*operation) int {
 	t := &w.tx
 	t.reset(w)
 	for i, op := range ops {
-		op.err = t.apply(op)
+		op.err = contained(func() error { return op.apply(t) })
 		if op.err != nil && !isRefusal(op.err) {
 			w.abort()
 			return i
@@ -154,7 +209,7 @@ func (w *writer) transact(ops []*operation) int {
 	}
 	// Crash window: committed, and nobody was told. Watchers of other processes
 	// see the change in the file; callers repeat.
-	w.b.watchers.tell(t.notes)
+	w.b.watchers.tell(t.notes...)
 	return -1
 }
 
@@ -164,31 +219,52 @@ func (w *writer) begin() error {
 	if err := patiently(w.b.options.BusyTimeout, w.b.closing, &w.busyCount, begin.exec); err != nil {
 		return err
 	}
-	return w.lookAround()
-}
-
-// lookAround tells the watchers if another connection has written.
-func (w *writer) lookAround() error {
-	v, err := w.query("PRAGMA data_version").firstInt()
-	if err != nil {
+	if err := w.lookAround(); err != nil {
 		w.abort()
 		return err
-	}
-	if v != w.dataVersion {
-		if w.dataVersion >= 0 {
-			w.b.watchers.tell([]storage.Note{{Queued: true, Questions: true}})
-		}
-		w.dataVersion = v
 	}
 	return nil
 }
 
-// abort undoes the transaction, and frees the statements that an error has left in the middle.
+// lookAround finds out whether another connection has written: then what is
+// remembered of the file is worth nothing, and the watchers are told.
+func (w *writer) lookAround() error {
+	v, err := w.query("PRAGMA data_version").firstInt()
+	if err != nil || v == w.dataVersion {
+		return err
+	}
+	w.forget()
+	w.foreign.Store(time.Now().UnixNano())
+	w.b.watchers.tell(storage.Note{Queued: true, Inbox: true, Questions: true})
+	w.dataVersion = v
+	return nil
+}
+
+// alone reports whether no other connection was seen to write lately. Then the
+// writer's pages are the file's, and it reads what is short faster than a
+// reader, which loses its pages at each commit.
+func (w *writer) alone() bool {
+	return time.Since(time.Unix(0, w.foreign.Load())) > time.Second
+}
+
+// abort undoes the transaction.
 func (w *writer) abort() {
+	w.reset()
+	w.rollback()
+	w.forget()
+}
+
+// forget drops what is remembered of the file's content.
+func (w *writer) forget() {
+	w.fences.clear()
+	w.numbers = numbers{-1, -1}
+}
+
+// reset frees the statements that an error has left in the middle.
+func (w *writer) reset() {
 	for _, q := range w.queries {
 		q.close()
 	}
-	w.rollback()
 }
 
 // limitLog keeps readers from making the write-ahead log grow without end: it
@@ -211,22 +287,21 @@ func (w *writer) limitLog() {
 // reset makes t the transaction that has just begun.
 func (t *tx) reset(w *writer) {
 	*t = tx{
-		conn: w.conn, b: w.b, now: w.b.micros(),
-		notes: t.notes[:0], lastRun: -1, lastChange: -1,
+		conn: w.conn, b: w.b, now: w.b.micros(), notes: t.notes[:0], numbers: &w.numbers,
 		alive: t.alive, schemas: t.schemas,
 	}
 	clear(t.alive)
 	clear(t.schemas)
 }
 
-// apply calls the operation; a panic of it is a fault.
-func (t *tx) apply(op *operation) (err error) {
+// contained calls f; a panic of it is an error, with its stack.
+func contained(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return op.apply(t)
+	return f()
 }
 
 // write executes a statement that changes something.
