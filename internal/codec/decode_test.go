@@ -84,6 +84,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"long array", `{"arr":["a","b","c"]}`, "/arr", codec.ErrMismatch, "3 elements are stored"},
 		{"key no number", `{"k":{"x":true}}`, "/k/x", codec.ErrMismatch, "no key of type int8"},
 		{"key out of range", `{"k":{"128":true}}`, "/k/128", codec.ErrMismatch, "no key of type int8"},
+		{"empty key", `{"k":{"":true}}`, "/k/", codec.ErrMismatch, "no key of type int8"},
 		{"key spelled otherwise", `{"k":{"1":true,"01":false}}`, "/k/01", codec.ErrMismatch, "no key of type int8"},
 		{"text key", `{"t":{"x":true}}`, "/t/x", codec.ErrMismatch, "textKey can't read"},
 		{"not a time", `{"at":"yesterday"}`, "/at", codec.ErrMismatch, "time.Time can't read"},

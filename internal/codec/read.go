@@ -187,23 +187,16 @@ func (r *reader) entries(p *plan) *fault {
 // way, two names could be one key.
 func (r *reader) key(p *plan, name []byte) *fault {
 	text := jsonscan.Unquote(name)
-	v := reflect.New(p.typ).Elem()
-	var canonical string
 	if p.kind == intKind {
-		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
-		if err == nil {
-			canonical = strconv.FormatInt(n, 10)
+		if n, err := strconv.ParseInt(text, 10, p.typ.Bits()); err == nil && strconv.FormatInt(n, 10) == text {
+			return nil
 		}
 	} else {
-		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
-		if err == nil {
-			canonical = strconv.FormatUint(n, 10)
+		if n, err := strconv.ParseUint(text, 10, p.typ.Bits()); err == nil && strconv.FormatUint(n, 10) == text {
+			return nil
 		}
 	}
-	if canonical != text {
-		return mismatch("the stored name is no key of type %s; %s", p.typ, remedy)
-	}
-	return nil
+	return mismatch("the stored name is no key of type %s; %s", p.typ, remedy)
 }
 
 func (r *reader) members(p *plan) *fault {
@@ -241,15 +234,12 @@ func (r *reader) members(p *plan) *fault {
 // field finds the field that encoding/json stores a member in: the one of that
 // name, else the first that differs only in case.
 func (p *plan) field(text []byte) (int, bool) {
-	if i, ok := p.byName[string(text[1:len(text)-1])]; ok {
-		return i, true
-	}
-	name := jsonscan.Unquote(text)
-	if i, ok := p.byName[name]; ok {
+	name := jsonscan.Name(text)
+	if i, ok := p.byName[string(name)]; ok {
 		return i, true
 	}
 	for i := range p.fields {
-		if strings.EqualFold(p.fields[i].Name, name) {
+		if strings.EqualFold(p.fields[i].Name, string(name)) {
 			return i, true
 		}
 	}
