@@ -1,0 +1,179 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// statement puts the schema's name into sql, which names it "SCHEMA.".
+func (b *Backend) statement(sql string) string {
+	if s, ok := b.statements.Load(sql); ok {
+		return s.(string)
+	}
+	s := b.place(sql)
+	b.statements.Store(sql, s)
+	return s
+}
+
+// place is statement for what is said only once.
+func (b *Backend) place(sql string) string {
+	return strings.NewReplacer("SCHEMA.", `"`+b.options.Schema+`".`, "NAMESPACE", b.options.Schema, "CHANNEL", b.channel()).Replace(sql)
+}
+
+// call begins a statement.
+func (b *Backend) call(sql string) *call { return &call{sql: b.statement(sql)} }
+
+// exec sends calls in one round trip, as one transaction, and hands each row of
+// each result to read. After an error nothing of it has been committed, unless the error is transient.
+func exec(ctx context.Context, pg *pgconn.PgConn, read func(result int, r *row) error, calls ...*call) error {
+	batch := &pgconn.Batch{}
+	for _, c := range calls {
+		batch.ExecParams(c.sql, c.values, c.types, allBinary, allBinary)
+	}
+	results := pg.ExecBatch(ctx, batch)
+	var fault error
+	for i := 0; results.NextResult(); i++ {
+		reader := results.ResultReader()
+		for reader.NextRow() {
+			if fault == nil {
+				fault = read(i, &row{fields: reader.Values()})
+			}
+		}
+		if _, err := reader.Close(); err != nil {
+			_ = results.Close() // says the same again
+			return err
+		}
+	}
+	if err := results.Close(); err != nil {
+		return err
+	}
+	return fault
+}
+
+// do runs f on a connection of the pool. If that fails in a way that may pass,
+// it is run again, with attempt counting up, until Options.RetryTimeout is over.
+func (b *Backend) do(ctx context.Context, what string, f func(ctx context.Context, pg *pgconn.PgConn, attempt int) error) error {
+	if b.ctx.Err() != nil {
+		return fmt.Errorf("postgres: %s: %w", what, storage.ErrClosed)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("postgres: %s: %w", what, context.Cause(ctx))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(storage.ErrClosed) })()
+
+	var patience patience
+	for attempt := 0; ; attempt++ {
+		err := b.once(ctx, func(ctx context.Context, pg *pgconn.PgConn) error { return f(ctx, pg, attempt) })
+		if err == nil {
+			return nil
+		}
+		if !transient(err) || !patience.wait(ctx, b.options.RetryTimeout) {
+			return b.failed(ctx, what, err)
+		}
+	}
+}
+
+// once runs f on a connection of the pool, one time.
+func (b *Backend) once(ctx context.Context, f func(ctx context.Context, pg *pgconn.PgConn) error) error {
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	return f(ctx, conn.Conn().PgConn())
+}
+
+// patience spaces repeated attempts: the first repetition comes at once,
+// for the pool may have handed out a connection that was long dead.
+type patience struct {
+	since time.Time
+	delay time.Duration
+}
+
+// wait pauses before another attempt. It reports false if there should be none.
+func (p *patience) wait(ctx context.Context, limit time.Duration) bool {
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+		return ctx.Err() == nil
+	}
+	if now.Sub(p.since) >= limit {
+		return false
+	}
+	p.delay = min(max(2*p.delay, time.Millisecond), 250*time.Millisecond)
+	return sleep(ctx, p.delay)
+}
+
+// sleep reports whether the time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// read runs calls that change nothing, in one round trip. With moment all see the same snapshot.
+func (b *Backend) read(ctx context.Context, what string, moment bool, begin func(), read func(result int, r *row) error, calls ...*call) error {
+	if moment {
+		calls = append([]*call{{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}, calls...)
+		calls = append(calls, &call{sql: "COMMIT"})
+		inner := read
+		read = func(result int, r *row) error { return inner(result-1, r) }
+	}
+	return b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+		begin()
+		return exec(ctx, pg, read, calls...)
+	})
+}
+
+// write runs one call of a function that changes one thing and answers with one
+// row. The function knows what it has done already, by the number of the
+// attempt. A row that another transaction has locked is waited for.
+// Once sent it isn't given up before the outcome is known, whatever becomes of
+// ctx: a run that was given to a member must not be lost on the way.
+func (b *Backend) write(ctx context.Context, what string, build func(repeated bool) *call, read func(r *row) (code, error)) (code, error) {
+	var answer code
+	var patience patience
+	sent := false
+	for {
+		err := b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+			if ctx.Err() != nil && !sent {
+				return ctx.Err()
+			}
+			// Only Close interrupts it now.
+			lasting, cancel := context.WithTimeout(b.ctx, commitTimeout)
+			defer cancel()
+			repeated := sent
+			sent = true
+			return exec(lasting, pg, func(_ int, r *row) (err error) {
+				answer, err = read(r)
+				return err
+			}, build(repeated))
+		})
+		if err != nil || answer != codeLocked {
+			return answer, err
+		}
+		if !patience.wait(ctx, b.options.RetryTimeout) {
+			if ctx.Err() == nil {
+				return answer, fmt.Errorf("postgres: %s: %w: another transaction has held it for %v", what, storage.ErrLocked, b.options.RetryTimeout)
+			}
+			return answer, b.failed(ctx, what, ctx.Err())
+		}
+	}
+}
+
+// errNothing: a function of ours came back without a row.
+var errNothing = errors.New("the server sent no answer")

@@ -1,0 +1,126 @@
+-- append_1 commits units: one row per unit in the u_ arrays, the questions that
+-- units open in q_ and those that they close in c_, which name their unit by position.
+-- It answers for each unit with a code of codes.go. All units are handled by one
+-- statement, which costs a third of a loop over them.
+CREATE FUNCTION SCHEMA.append_1(
+	p_offset bigint,
+	u_run uuid[], u_tenant text[], u_token bigint[], u_first bigint[], u_last bigint[], u_records bytea[],
+	u_status smallint[], u_seen bigint[], u_due timestamptz[], u_result bytea[], u_saved bytea[], u_error bytea[],
+	c_unit integer[], c_id uuid[], c_state smallint[],
+	q_unit integer[], q_id uuid[], q_seq bigint[], q_priority integer[], q_schema integer[], q_deadline timestamptz[],
+	q_path text[], q_name text[], q_key text[], q_group text[], q_unique text[],
+	q_audience text[], q_not_by text[], q_tags text[], q_payload bytea[], q_digest bytea[], q_details bytea[]
+) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_key text)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	v_now     timestamptz := clock_timestamp() + p_offset * interval '1 microsecond';
+	v_refused integer[] := '{}'; -- units that need a unique key another question holds
+	v_waiting integer[] := '{}'; -- units whose unique key somebody else is taking right now
+	v_other   uuid[] := '{}';    -- the holders, by unit
+	v_key     text[] := '{}';    -- and the keys
+	v_holder  uuid;
+	v_run     bigint[];          -- number of the run, by unit; NULL if refused
+	v_at      timestamptz[];
+	v_code    smallint[];
+	v_inbox   bigint[];
+	v_kept    boolean[];
+	v_ended   bigint[];
+	q         record;
+BEGIN
+	PERFORM SCHEMA.durable_1();
+	IF q_unit IS NOT NULL THEN
+		FOR q IN SELECT x.unit, x.id, x.name, x.uniq, u_tenant[x.unit] AS tenant
+			FROM unnest(q_unit, q_id, q_name, q_unique) AS x (unit, id, name, uniq) WHERE x.uniq IS NOT NULL LOOP
+			IF NOT pg_try_advisory_xact_lock(hashtextextended(q.uniq, hashtextextended(q.name,
+				hashtextextended(q.tenant, 'SCHEMA.question'::regclass::oid::bigint)))) THEN
+				v_waiting := v_waiting || q.unit;
+				CONTINUE;
+			END IF;
+			SELECT o.id INTO v_holder FROM SCHEMA.question o
+				WHERE o.tenant = q.tenant AND o.name = q.name AND o.uniq = q.uniq AND o.state = 1 AND o.id <> q.id
+				AND NOT EXISTS (SELECT FROM unnest(c_unit, c_id) AS c (unit, id) WHERE c.unit = q.unit AND c.id = o.id);
+			IF FOUND THEN
+				v_refused := v_refused || q.unit;
+				v_other[q.unit] := v_holder;
+				v_key[q.unit] := q.uniq;
+			END IF;
+		END LOOP;
+	END IF;
+
+	WITH u AS (
+		SELECT * FROM unnest(u_run, u_tenant, u_token, u_first, u_last, u_records, u_status, u_seen, u_due, u_result, u_saved, u_error)
+			WITH ORDINALITY AS u (run, tenant, token, first, last, records, status, seen, due, result, saved, error, i)
+	), locked AS (
+		SELECT u.i, r.tenant, r.n, r.token, r.last_seq, r.status, r.inbox, greatest(v_now, r.updated) AS at,
+			r.token = u.token AND r.status = 2 AND r.last_seq = u.first - 1
+				AND NOT u.i = ANY (v_refused) AND NOT u.i = ANY (v_waiting) AS good
+		FROM u JOIN SCHEMA.run r ON r.id = u.run AND r.tenant = u.tenant
+		FOR UPDATE OF r SKIP LOCKED
+	), good AS (
+		SELECT l.n, l.at, u.*,
+			CASE WHEN u.status = 0 OR (u.status IN (1, 3) AND l.inbox > u.seen) THEN 2 ELSE u.status END AS becomes
+		FROM locked l JOIN u ON u.i = l.i WHERE l.good
+	), logged AS (
+		INSERT INTO SCHEMA.log (run_n, first_seq, token, at, records)
+		SELECT g.n, g.first, g.token, g.at, g.records FROM good g
+	), changed AS (
+		UPDATE SCHEMA.run r SET
+			last_seq = g.last, updated = g.at, crashes = -1, status = g.becomes,
+			owner  = CASE WHEN g.becomes = 2 THEN r.owner END,
+			due    = CASE WHEN g.becomes = 3 OR (g.becomes = 1 AND g.due > g.at) THEN g.due END,
+			ready  = CASE WHEN g.becomes = 1 THEN greatest(g.at, g.due) END,
+			result = CASE WHEN g.becomes = 5 THEN g.result END,
+			saved  = CASE WHEN g.becomes = 5 THEN g.saved END,
+			error  = CASE WHEN g.becomes IN (4, 6, 7) THEN g.error END,
+			cancel = r.cancel AND g.becomes NOT IN (5, 6, 7)
+		FROM good g WHERE r.tenant = g.tenant AND r.n = g.n
+	), answers AS (
+		SELECT u.i, g.n, coalesce(g.at, old.at) AS at, l.inbox,
+			CASE WHEN g.i IS NOT NULL THEN u.status <> 0 AND g.becomes = 2
+				ELSE u.status <> 0 AND l.token = u.token AND l.status = 2 END AS kept,
+			CASE WHEN g.i IS NOT NULL THEN 0
+				WHEN l.i IS NULL THEN CASE WHEN EXISTS (SELECT FROM SCHEMA.run r WHERE r.id = u.run AND r.tenant = u.tenant) THEN 6 ELSE 1 END
+				WHEN old.at IS NOT NULL THEN 5
+				WHEN l.token <> u.token OR l.status <> 2 OR u.first <= l.last_seq THEN 4
+				WHEN u.first > l.last_seq + 1 THEN 9
+				WHEN u.i = ANY (v_refused) THEN 8
+				ELSE 6 END AS code,
+			CASE WHEN g.becomes IN (5, 6, 7) THEN g.n END AS ended
+		FROM u LEFT JOIN locked l ON l.i = u.i LEFT JOIN good g ON g.i = u.i
+		LEFT JOIN LATERAL (
+			SELECT o.at FROM SCHEMA.log o WHERE NOT l.good AND o.run_n = l.n AND o.first_seq = u.first AND o.token = u.token
+		) old ON true
+	)
+	SELECT array_agg(a.n), array_agg(a.at), array_agg(a.inbox), array_agg(a.kept), array_agg(a.code),
+		array_agg(a.ended) FILTER (WHERE a.ended IS NOT NULL)
+	INTO v_run, v_at, v_inbox, v_kept, v_code, v_ended FROM (SELECT * FROM answers ORDER BY i) a;
+
+	IF q_unit IS NOT NULL OR c_unit IS NOT NULL THEN
+		PERFORM SCHEMA.announce_change_1();
+	END IF;
+	IF c_unit IS NOT NULL THEN
+		UPDATE SCHEMA.question q SET state = c.state, settled = v_at[c.unit], change = nextval('SCHEMA.question_change')
+		FROM unnest(c_unit, c_id, c_state) AS c (unit, id, state)
+		WHERE q.id = c.id AND q.tenant = u_tenant[c.unit] AND q.run_n = v_run[c.unit] AND q.state = 1;
+	END IF;
+	IF q_unit IS NOT NULL THEN
+		INSERT INTO SCHEMA.question (run_n, seq, change, asked, deadline, priority, schema_n, id, state, tenant, path,
+			name, key, grp, uniq, audience, not_by, tags, payload, digest, details)
+		SELECT v_run[x.unit], x.seq, nextval('SCHEMA.question_change'), v_at[x.unit], x.deadline, x.priority, x.schema_n, x.id, 1, u_tenant[x.unit], x.path,
+			x.name, x.key, x.grp, x.uniq, SCHEMA.texts_1(x.audience), SCHEMA.texts_1(x.not_by), SCHEMA.texts_1(x.tags), x.payload, x.digest, x.details
+		FROM unnest(q_unit, q_id, q_seq, q_priority, q_schema, q_deadline, q_path, q_name, q_key, q_group, q_unique,
+			q_audience, q_not_by, q_tags, q_payload, q_digest, q_details)
+			AS x (unit, id, seq, priority, schema_n, deadline, path, name, key, grp, uniq, audience, not_by, tags, payload, digest, details)
+		WHERE v_run[x.unit] IS NOT NULL;
+	END IF;
+	IF v_ended IS NOT NULL THEN
+		FOR q IN SELECT DISTINCT o.tenant, o.run_n FROM unnest(v_ended) AS e (n) JOIN SCHEMA.question o ON o.run_n = e.n AND o.state = 1 LOOP
+			PERFORM SCHEMA.close_questions_1(q.tenant, q.run_n, 4::smallint);
+		END LOOP;
+	END IF;
+	RETURN QUERY SELECT x.i::integer, x.code, x.at, x.inbox, x.kept, v_other[x.i], v_key[x.i]
+		FROM unnest(v_code, v_at, v_inbox, v_kept) WITH ORDINALITY AS x (code, at, inbox, kept, i);
+END $$;

@@ -1,0 +1,139 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Question implements [storage.Questions].
+func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q storage.Question, err error) {
+	what, found := fmt.Sprintf("read question %s", id), false
+	c := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.id = $1 AND q.tenant = $2")
+	c.uuid(id)
+	c.text(tenant)
+	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) (err error) {
+		q, err = readFullQuestion(r)
+		found = true
+		return err
+	}, c)
+	return q, orNotFound(what, found, err)
+}
+
+// ListQuestions implements [storage.Questions]. Open questions in the order of their asking come from an
+// index; the other orders sort all that match.
+func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (list []storage.Question, err error) {
+	q := b.query("SELECT " + questionColumns + " FROM " + questionTables)
+	filterQuestions(q, &f)
+	if f.After != nil {
+		pageAfter(q, f.Order, f.After)
+	}
+	switch f.Order {
+	case storage.ByDeadline:
+		q.end(" ORDER BY q.deadline, q.id") // NULLs come last
+	case storage.ByPriority:
+		q.end(" ORDER BY q.priority DESC, q.id")
+	default:
+		q.end(" ORDER BY q.asked, q.id")
+	}
+	q.end(" LIMIT ", int8Arg(pageSize(f.Limit)))
+	err = b.read(ctx, "list questions", false, func() { list = nil }, func(_ int, r *row) error {
+		q, err := readFullQuestion(r)
+		list = append(list, q)
+		return err
+	}, q.call())
+	return list, err
+}
+
+// CountQuestions implements [storage.Questions].
+func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) (counts map[storage.QuestionState]int, err error) {
+	q := b.query("SELECT q.state, count(*) FROM SCHEMA.question q")
+	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" {
+		q.end(" JOIN SCHEMA.run r ON r.tenant = q.tenant AND r.n = q.run_n")
+	}
+	filterQuestions(q, &f)
+	q.end(" GROUP BY q.state")
+	err = b.read(ctx, "count questions", false, func() { counts = map[storage.QuestionState]int{} }, func(_ int, r *row) error {
+		state := storage.QuestionState(r.int2())
+		counts[state] = int(r.int8())
+		return r.err
+	}, q.call())
+	return counts, err
+}
+
+func filterQuestions(q *query, f *storage.QuestionFilter) {
+	q.where("q.tenant = ", textArg(f.Tenant))
+	switch {
+	case len(f.States) == 1 && f.States[0] == storage.Open:
+		q.where("q.state = 1") // as the indexes of open questions say it
+	case len(f.States) > 0:
+		q.where("q.state = ANY ", smallsArg(f.States))
+	}
+	if f.Thread != "" {
+		q.where("r.thread = ", textArg(f.Thread))
+	}
+	if !f.Run.IsZero() {
+		q.where("r.id = ", arg{oid: pgtype.UUIDOID, value: f.Run[:]})
+	}
+	if f.Entrypoint != "" {
+		q.where("r.entrypoint = ", textArg(f.Entrypoint))
+	}
+	if f.Name != "" {
+		q.where("q.name = ", textArg(f.Name))
+	}
+	if f.Key != "" {
+		q.where("q.key = ", textArg(f.Key))
+	}
+	if len(f.Tags) > 0 {
+		q.where("q.tags @> ", textsArg(f.Tags))
+	}
+	if !f.DueBefore.IsZero() {
+		q.where("q.deadline < ", timeArg(f.DueBefore))
+	}
+	if f.For != nil {
+		q.where("q.audience IS NULL OR q.audience && ", textsArg(audience([]string{f.For.Subject}, f.For.Groups)))
+		q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))
+	}
+}
+
+// pageAfter restricts to what comes after a question as it was on the page before.
+func pageAfter(q *query, order storage.QuestionOrder, last *storage.Question) {
+	id := arg{oid: pgtype.UUIDOID, value: last.ID[:]}
+	switch {
+	case order == storage.ByDeadline && last.Deadline.IsZero():
+		q.where("q.deadline IS NULL AND q.id > ", id)
+	case order == storage.ByDeadline:
+		q.where("q.deadline IS NULL OR (q.deadline, q.id) > (", timeArg(last.Deadline), ", ", id, ")")
+	case order == storage.ByPriority:
+		q.where("(-q.priority::bigint, q.id) > (", int8Arg(-int64(last.Priority)), ", ", id, ")")
+	default:
+		q.where("(q.asked, q.id) > (", timeArg(last.Asked), ", ", id, ")")
+	}
+}
+
+func timeArg(t time.Time) arg { return arg{oid: pgtype.TimestamptzOID, value: wireTime(t)} }
+
+// QuestionChanges implements [storage.Questions]. A change whose transaction,
+// or an earlier one's, is not committed yet is left for later.
+func (b *Backend) QuestionChanges(ctx context.Context, tenant string, after int64, limit int) (list []storage.Question, err error) {
+	// The horizon must be known before the snapshot of the rows is taken: two statements of one transaction.
+	horizon := b.call("SELECT set_config('fermata.horizon', SCHEMA.change_horizon_1()::text, true)")
+	rows := b.call("SELECT " + questionColumns + " FROM " + questionTables +
+		" WHERE q.tenant = $1 AND q.change > $2 AND q.change <= current_setting('fermata.horizon')::bigint ORDER BY q.change LIMIT $3")
+	rows.text(tenant)
+	rows.int8(after)
+	rows.int8(pageSize(limit))
+	err = b.read(ctx, "read changes of questions", false, func() { list = nil }, func(i int, r *row) error {
+		if i == 0 {
+			return nil
+		}
+		q, err := readFullQuestion(r)
+		list = append(list, q)
+		return err
+	}, horizon, rows)
+	return list, err
+}

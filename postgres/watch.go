@@ -1,0 +1,189 @@
+package postgres
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Watch implements [storage.Backend]. What this process changes is told by the
+// goroutine that changed it, what others change by the one that listens; fn may use the backend.
+func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
+	w := &watcher{fn: fn}
+	b.watchers.mu.Lock()
+	defer b.watchers.mu.Unlock()
+	if b.watchers.closed {
+		return func() {}
+	}
+	b.watchers.change(func(list []*watcher) []*watcher { return append(list, w) })
+	if !b.watchers.listening {
+		b.watchers.listening = true
+		b.goroutine.Go(b.listen)
+	}
+	return func() {
+		w.stopped.Store(true)
+		b.watchers.mu.Lock()
+		defer b.watchers.mu.Unlock()
+		b.watchers.change(func(list []*watcher) []*watcher {
+			return slices.DeleteFunc(list, func(other *watcher) bool { return other == w })
+		})
+	}
+}
+
+type watcher struct {
+	fn      func(storage.Note)
+	stopped atomic.Bool
+}
+
+type watchers struct {
+	mu        sync.Mutex
+	list      atomic.Pointer[[]*watcher] // never changed once it is there
+	listening bool
+	closed    bool
+}
+
+func (l *watchers) change(f func([]*watcher) []*watcher) {
+	var list []*watcher
+	if old := l.list.Load(); old != nil {
+		list = slices.Clone(*old)
+	}
+	list = f(list)
+	l.list.Store(&list)
+}
+
+func (l *watchers) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// watched reports whether a note would reach anybody.
+func (b *Backend) watched() bool {
+	list := b.watchers.list.Load()
+	return list != nil && len(*list) > 0
+}
+
+// deliver tells the watchers of this process.
+func (b *Backend) deliver(n storage.Note) {
+	list := b.watchers.list.Load()
+	if list == nil {
+		return
+	}
+	for _, w := range *list {
+		if !w.stopped.Load() {
+			w.fn(n)
+		}
+	}
+}
+
+// anything is the note that says that everything may have changed.
+var anything = storage.Note{Queued: true, Inbox: true, Questions: true}
+
+// listen tells the watchers what other processes change, until Close. Whenever
+// something may have been missed it says so with a zero note.
+func (b *Backend) listen() {
+	if b.options.NoListen {
+		for sleep(b.ctx, b.options.PollInterval) {
+			b.deliver(anything)
+		}
+		return
+	}
+	for first := true; first || sleep(b.ctx, b.options.PollInterval); first = false {
+		b.listenOnce()
+		if b.ctx.Err() == nil {
+			b.deliver(anything)
+		}
+	}
+}
+
+// listenOnce listens until the connection is lost.
+func (b *Backend) listenOnce() {
+	ctx, cancel := context.WithTimeout(b.ctx, connectTimeout)
+	defer cancel()
+	pg, err := b.connect(ctx, b.options.ListenDSN, func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) })
+	if err != nil {
+		return
+	}
+	defer closeConn(pg)
+	if err := pg.Exec(ctx, `LISTEN "`+b.channel()+`"`).Close(); err != nil {
+		return
+	}
+	b.deliver(anything)
+	for {
+		ctx, cancel := context.WithTimeout(b.ctx, quietTimeout)
+		err := pg.WaitForNotification(ctx)
+		quiet := ctx.Err() != nil && b.ctx.Err() == nil
+		cancel()
+		if err == nil {
+			continue
+		}
+		if !quiet {
+			return
+		}
+		// A connection that died without a word is quiet, too.
+		ctx, cancel = context.WithTimeout(b.ctx, connectTimeout)
+		err = pg.Ping(ctx)
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+}
+
+const (
+	connectTimeout = 10 * time.Second
+	quietTimeout   = 30 * time.Second
+)
+
+// receive reads a payload as notify_1 writes it: the sender, and a line per note.
+func (b *Backend) receive(payload string) {
+	sender, lines, _ := strings.Cut(payload, "\n")
+	if sender == b.instance {
+		return // the watchers have been told
+	}
+	b.deliverLines(lines)
+}
+
+// deliverLines tells the watchers of this process what lines of note_1 say.
+func (b *Backend) deliverLines(lines string) {
+	for line := range strings.SplitSeq(lines, "\n") {
+		if line != "" && b.watched() {
+			b.deliver(readNote(line))
+		}
+	}
+}
+
+// readNote reads a line as note_1 writes it. What it doesn't understand, a newer version's, means "anything".
+func readNote(line string) storage.Note {
+	if len(line) < 1+32 || line[0] < '0' || line[0] > '7' {
+		return anything
+	}
+	flags := line[0] - '0'
+	size := 32
+	if line[9] == '-' {
+		size = 36
+	}
+	if len(line) < 1+size {
+		return anything
+	}
+	id, err := storage.ParseID(line[1 : 1+size])
+	if err != nil {
+		return anything
+	}
+	tenant, err := hex.DecodeString(line[1+size:])
+	if err != nil {
+		return anything
+	}
+	return storage.Note{Tenant: string(tenant), Run: id, Queued: flags&1 != 0, Inbox: flags&2 != 0, Questions: flags&4 != 0}
+}
+
+// notifies reports whether commits are to tell other processes.
+func (b *Backend) notifies() bool { return true }
