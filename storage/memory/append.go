@@ -124,7 +124,7 @@ func (b *Backend) commit(r *run, u *storage.Unit, now time.Time) (kept bool) {
 	}
 	r.units = append(r.units, unit{u.First, u.Token})
 	r.row.Updated, r.row.Crashes = now, 0
-	b.note(r, false, false)
+	b.note(r, storage.Note{})
 	for _, id := range u.Close {
 		if q := b.questions[questionKey{u.Tenant, id}]; q != nil && q.run == r && q.row.State == storage.Open {
 			b.settle(q, u.CloseState, now)

@@ -165,7 +165,7 @@ func (b *Backend) changed(q *question) {
 	if len(f.entries) > 2*f.live+1024 {
 		f.entries = slices.DeleteFunc(f.entries, change.dead)
 	}
-	b.note(q.run, false, true)
+	b.note(q.run, storage.Note{Questions: true})
 }
 
 func (c change) dead() bool { return c.question.row.Change != c.number }

@@ -32,7 +32,7 @@ func (b *Backend) Poll(ctx context.Context, p storage.Poll) (storage.Polled, err
 		}
 		b.give(r, p.Member, now)
 		b.place(r, now)
-		b.note(r, false, false)
+		b.note(r, storage.Note{})
 		polled.Runs = append(polled.Runs, r.snapshot())
 	}
 }

@@ -124,7 +124,7 @@ func (b *Backend) wake(r *run, member storage.ID, now time.Time) {
 		}
 		b.place(r, now)
 	}
-	b.note(r, false, true)
+	b.note(r, storage.Note{Inbox: true, Questions: true})
 }
 
 // Extend implements [storage.Questions].

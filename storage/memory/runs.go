@@ -130,7 +130,7 @@ func (b *Backend) Start(ctx context.Context, s storage.Start) (storage.Started, 
 	}
 	b.add(t, r)
 	b.place(r, now)
-	b.note(r, false, false)
+	b.note(r, storage.Note{})
 	return storage.Started{Run: r.snapshot(), Previous: b.value(in.Tenant, r.row.Previous)}, nil
 }
 
@@ -217,7 +217,7 @@ func (b *Backend) finish(r *run, status storage.Status, questions storage.Questi
 		}
 	}
 	b.place(r, now)
-	b.note(r, false, false)
+	b.note(r, storage.Note{})
 }
 
 // Acquire implements [storage.Runs]. A member that doesn't live: [storage.ErrClosed].
@@ -246,7 +246,7 @@ func (b *Backend) Acquire(ctx context.Context, a storage.Acquire) (storage.Run, 
 		r.row.Status = storage.Queued
 	}
 	b.place(r, now)
-	b.note(r, false, false)
+	b.note(r, storage.Note{})
 	return r.snapshot(), nil
 }
 
@@ -271,7 +271,7 @@ func (b *Backend) Cancel(ctx context.Context, tenant string, id storage.ID, reas
 	}
 	r.row.CancelRequested, r.row.Updated = true, now
 	r.row.Inbox++
-	b.note(r, false, false)
+	b.note(r, storage.Note{Inbox: true})
 	return r.snapshot(), nil
 }
 

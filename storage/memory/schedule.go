@@ -20,7 +20,7 @@ func (b *Backend) place(r *run, now time.Time) {
 	}
 	r.queue, r.at, r.tie = target, at, r.row.Number
 	heap.Push(target, r)
-	b.note(r, true, false)
+	b.note(r, storage.Note{Queued: true})
 }
 
 func (b *Backend) placeOf(r *run, now time.Time) (*queue[*run], time.Time) {

@@ -273,6 +273,6 @@ func (b *Backend) copyRun(r *run, target *thread, copies map[storage.ID]*run, no
 	if r.row.Status.Active() {
 		b.finish(c, storage.Cancelled, storage.Withdrawn, now)
 	}
-	b.note(c, false, false)
+	b.note(c, storage.Note{})
 	return c
 }

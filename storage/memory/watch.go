@@ -36,23 +36,24 @@ func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
 	}
 }
 
-// note tells the watchers, at the end of the transaction, that a run changed.
-func (b *Backend) note(r *run, queued, questions bool) {
+// note tells the watchers, at the end of the transaction, that a run changed, and what of n is true.
+func (b *Backend) note(r *run, n storage.Note) {
 	if len(b.watchers) == 0 {
 		return
 	}
-	if n := len(b.notes); n > 0 {
-		if last := &b.notes[n-1]; last.Run == r.row.ID && last.Tenant == r.row.Tenant {
-			last.Queued, last.Questions = last.Queued || queued, last.Questions || questions
+	n.Tenant, n.Run = r.row.Tenant, r.row.ID
+	if len(b.notes) > 0 {
+		if last := &b.notes[len(b.notes)-1]; last.Run == n.Run && last.Tenant == n.Tenant {
+			last.Queued, last.Inbox, last.Questions = last.Queued || n.Queued, last.Inbox || n.Inbox, last.Questions || n.Questions
 			return
 		}
 	}
-	b.notes = append(b.notes, storage.Note{Tenant: r.row.Tenant, Run: r.row.ID, Queued: queued, Questions: questions})
+	b.notes = append(b.notes, n)
 }
 
 // noteAny tells the watchers that more has changed than can be named.
 func (b *Backend) noteAny() {
 	if len(b.watchers) > 0 {
-		b.notes = append(b.notes, storage.Note{Queued: true, Questions: true})
+		b.notes = append(b.notes, storage.Note{Queued: true, Inbox: true, Questions: true})
 	}
 }

@@ -51,7 +51,7 @@ func (w *world) expect(n *notes, what string, want storage.Note) {
 		for i, got := range n.list {
 			anything := got.Run.IsZero()
 			its := got.Run == want.Run && got.Tenant == want.Tenant
-			flags := (got.Queued || !want.Queued) && (got.Questions || !want.Questions)
+			flags := (got.Queued || !want.Queued) && (got.Inbox || !want.Inbox) && (got.Questions || !want.Questions)
 			if anything || its && flags || want.Run.IsZero() && flags {
 				n.list = n.list[i+1:]
 				n.mu.Unlock()
@@ -87,9 +87,9 @@ func (w *world) changesNoted(by *world, n *notes, m storage.Membership) {
 	q := by.ask(&r, storage.Question{})[0]
 	w.expect(n, "an opened question", storage.Note{Tenant: tenant, Run: r.ID, Questions: true})
 	by.settle(answer(q, "yes"))
-	w.expect(n, "an answer", storage.Note{Tenant: tenant, Run: r.ID, Questions: true})
+	w.expect(n, "an answer", storage.Note{Tenant: tenant, Run: r.ID, Inbox: true, Questions: true})
 	by.cancel(r, "")
-	w.expect(n, "a cancellation", storage.Note{Tenant: tenant, Run: r.ID})
+	w.expect(n, "a cancellation", storage.Note{Tenant: tenant, Run: r.ID, Inbox: true})
 	by.append(&r, storage.Unit{Status: storage.Failed})
 	w.expect(n, "the end", storage.Note{Tenant: tenant, Run: r.ID})
 	_, err := by.tryAcquire(r, nil, storage.Failed)
@@ -102,14 +102,14 @@ func (w *world) changesNoted(by *world, n *notes, m storage.Membership) {
 	w.expect(n, "an extension", storage.Note{Tenant: tenant, Run: waiting.ID, Questions: true})
 	w.clock.advance(3 * time.Hour)
 	by.poll(m, 0)
-	w.expect(n, "an expiry", storage.Note{Tenant: tenant, Run: waiting.ID, Queued: true, Questions: true})
+	w.expect(n, "an expiry", storage.Note{Tenant: tenant, Run: waiting.ID, Queued: true, Inbox: true, Questions: true})
 	by.poll(m, 10)
 	w.expect(n, "taking", storage.Note{Tenant: tenant, Run: waiting.ID})
 
 	waiting, q = by.waiting(m, storage.Question{})
 	w.expect(n, "a pause", storage.Note{Tenant: tenant, Run: waiting.ID, Questions: true})
 	by.settle(answer(q, "yes"))
-	w.expect(n, "an answer that wakes", storage.Note{Tenant: tenant, Run: waiting.ID, Queued: true, Questions: true})
+	w.expect(n, "an answer that wakes", storage.Note{Tenant: tenant, Run: waiting.ID, Queued: true, Inbox: true, Questions: true})
 	by.start(storage.Start{Run: storage.Run{Thread: waiting.Thread}, Supersede: true})
 	w.expect(n, "superseding", storage.Note{Tenant: tenant, Run: waiting.ID})
 }
