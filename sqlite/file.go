@@ -85,6 +85,8 @@ func inspect(path string, wait time.Duration) error {
 		return fmt.Errorf("sqlite: open %s: %w: it is a directory: name a file in it", path, storage.ErrInvalid)
 	case info.Size() == 0:
 		return nil
+	case info.Size() < 512: // SQLite would take it for an empty database, and overwrite it
+		return describe("open", path, driver.ResultNotADB.ToError())
 	}
 	raw, err := driver.OpenConn(path, driver.OpenReadOnly)
 	if err != nil {

@@ -27,6 +27,8 @@ type watchers struct {
 	quit  chan struct{}              // ends the goroutines; nil if there are none
 	ended sync.WaitGroup
 	done  bool
+
+	knownOwners atomic.Int64 // living owners of runs, of whatever process, as of the last look
 }
 
 type watcher struct {
@@ -174,6 +176,7 @@ func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
 			delete(known, id)
 		}
 	}
+	w.knownOwners.Store(int64(len(known)))
 	return died
 }
 

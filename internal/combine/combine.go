@@ -109,6 +109,13 @@ func (q *Queue[T]) Do(ctx context.Context, op T) error {
 	return w.err
 }
 
+// Len returns how many operations wait for the next batch.
+func (q *Queue[T]) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}
+
 // Close refuses new operations with [ErrClosed], and those that still wait,
 // and returns when no batch is under way any more.
 func (q *Queue[T]) Close() {
