@@ -11,7 +11,7 @@ import (
 // verify replays the pass that has just ended against its own record. If the
 // code doesn't do the same again, it returns why the run is to be parked.
 func (x *execution) verify(done *pass, e ending) *stop {
-	if err := done.journal.write(done.journal.current()); err != nil {
+	if _, err := done.journal.end(nil, nil); err != nil {
 		done.lose(err)
 		return nil
 	}
@@ -24,6 +24,12 @@ func (x *execution) verify(done *pass, e ending) *stop {
 	if err != nil {
 		done.lose(err)
 		return nil
+	}
+	for _, w := range done.waiting {
+		// An answer that came since is no fact of the pass.
+		if c := h.claims[w.claim.question.Seq]; c != nil && c.question != nil {
+			c.question.State = storage.Open
+		}
 	}
 	p := &pass{
 		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true,
