@@ -50,8 +50,8 @@ func ExampleInterrupt_several() {
 
 	thread := refunds.On(engine).Thread("monday")
 	_, err = thread.Invoke(ctx, []refund{{"A-1", 10}, {"B-2", 90_000}, {"C-3", 25}})
-	var paused *fermata.PausedError
-	if !errors.As(err, &paused) {
+	paused, ok := errors.AsType[*fermata.PausedError](err)
+	if !ok {
 		log.Fatal(err)
 	}
 	for _, q := range paused.Questions {
@@ -63,7 +63,7 @@ func ExampleInterrupt_several() {
 			log.Fatal(err)
 		}
 		result, err := receipt.Wait(ctx)
-		if errors.As(err, &paused) {
+		if paused, ok := errors.AsType[*fermata.PausedError](err); ok {
 			fmt.Println("still open:", len(paused.Questions))
 			return
 		}

@@ -43,8 +43,8 @@ func ExampleThread_Continue() {
 
 	thread := booking.On(engine).Thread("1")
 	_, err = thread.Invoke(ctx, "12F")
-	var failed *fermata.TaskError
-	if !errors.As(err, &failed) {
+	failed, ok := errors.AsType[*fermata.TaskError](err)
+	if !ok {
 		log.Fatal(err)
 	}
 	fmt.Println(failed)

@@ -46,8 +46,7 @@ func ExampleTaskError() {
 	fmt.Println(out, err)
 
 	_, err = careless.On(engine).Thread("2").Invoke(ctx, 500)
-	var failed *fermata.TaskError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*fermata.TaskError](err); ok {
 		fmt.Println(failed.Path, "failed:", failed.Message)
 	}
 	fmt.Println(errors.Is(err, errNoFunds))

@@ -54,8 +54,8 @@ func Example() {
 		log.Fatal(err)
 	}
 	_, err = run.Result(ctx)
-	var paused *fermata.PausedError
-	if !errors.As(err, &paused) {
+	paused, ok := errors.AsType[*fermata.PausedError](err)
+	if !ok {
 		log.Fatal(err)
 	}
 	fmt.Printf("asked: %s\n", paused.Questions[0].Payload)

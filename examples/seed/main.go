@@ -45,7 +45,8 @@ func main() {
 	}
 	flag.Parse()
 	args := flag.Args()
-	if !(len(args) == 0 || len(args) == 2 && (args[0] == "start" || args[0] == "resume")) {
+	command := len(args) == 2 && (args[0] == "start" || args[0] == "resume")
+	if len(args) > 0 && !command {
 		flag.Usage()
 		os.Exit(2)
 	}

@@ -304,13 +304,6 @@ func TestStoppedAtTheQuestion(t *testing.T) {
 	x.answer("baz").check(t, 0, afterAnswer("baz")...)
 }
 
-// killAfter lets the process run for a while, then kills it.
-func (x *process) killAfter(d time.Duration) ended {
-	timer := time.AfterFunc(d, func() { x.cmd.Process.Kill() })
-	defer timer.Stop()
-	return x.wait()
-}
-
 // TestKilledAnywhere kills the program at random points of its life, again and
 // again, until it has come to its end. Whatever was lost, it goes on to the
 // same result, and what one process has reported as done no other does again.
@@ -339,8 +332,7 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 			x := p.launch(t, verb...)
 			if kills > 0 {
-				timer := time.AfterFunc(time.Duration(random.Int64N(int64(life))), func() { x.cmd.Process.Kill() })
-				defer timer.Stop()
+				time.AfterFunc(time.Duration(random.Int64N(int64(life))), func() { x.cmd.Process.Kill() })
 			}
 			e := x.wait()
 			switch {

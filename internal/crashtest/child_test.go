@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -78,8 +79,7 @@ func (o *orders) carryOut(ctx context.Context) error {
 		err = o.answer(ctx, line.On(engine))
 	case "serve":
 		say("ready")
-		_, err = bufio.NewReader(os.Stdin).ReadString('\n') // until the parent closes it
-		err = nil
+		_, err = io.Copy(io.Discard, os.Stdin) // until the parent closes it
 	default:
 		err = fmt.Errorf("unknown verb %q", o.Verb)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -86,6 +87,14 @@ func (c *child) hear() string {
 	return line
 }
 
+// hearUntil returns when the child has said want.
+func (c *child) hearUntil(want string) {
+	c.t.Helper()
+	for said := ""; said != want; {
+		said = c.hear()
+	}
+}
+
 // expect fails the test unless the child says want next.
 func (c *child) expect(want string) {
 	c.t.Helper()
@@ -155,8 +164,7 @@ func TestKilledInsideATask(t *testing.T) {
 		}
 		o.HangIn = []int{n}
 		c := birth(t, o)
-		for c.hear() != fmt.Sprint("inside ", n) {
-		}
+		c.hearUntil(fmt.Sprint("inside ", n))
 		c.kill()
 		want = append(want, n) // it has no outcome, so the next process calls it again
 	}
@@ -219,8 +227,7 @@ func killAnywhere(t *testing.T, random *rand.Rand, o orders, size int) {
 				t.Fatalf("a child said %q", line)
 			}
 			if after--; after == 0 && kills > 0 {
-				timer := time.AfterFunc(pause, func() { c.cmd.Process.Kill() })
-				defer timer.Stop()
+				time.AfterFunc(pause, func() { c.cmd.Process.Kill() })
 			}
 		}
 		c.end()
@@ -276,7 +283,7 @@ func TestEightAnswersAtOnce(t *testing.T) {
 	}
 	for i := range rounds {
 		thread := fmt.Sprint("thread ", i)
-		if _, err := line.On(engine).Thread(thread).Invoke(ctx, 4); !isPaused(err) {
+		if _, err := line.On(engine).Thread(thread).Invoke(ctx, 4); !errors.Is(err, fermata.ErrPaused) {
 			t.Fatalf("the run doesn't wait: %v", err)
 		}
 		before := len(o.ledger(t))
@@ -311,11 +318,6 @@ func TestEightAnswersAtOnce(t *testing.T) {
 		c.stdin.Close()
 		c.end()
 	}
-}
-
-func isPaused(err error) bool {
-	_, ok := err.(*fermata.PausedError)
-	return ok
 }
 
 // TestTakenOver kills the process that executes a run; another one that lives goes on with it.
