@@ -162,8 +162,8 @@ func (b *Backend) Now(ctx context.Context) (time.Time, error) {
 // memberships, goroutines. Calls that wait and later ones get [storage.ErrClosed].
 func (b *Backend) Close() error {
 	b.closeOnce.Do(func() {
+		close(b.closing) // first: who is told that a member is gone is also told that the backend is closed
 		left := b.members.leaveAll()
-		close(b.closing)
 		b.watchers.close()
 		b.queue.Close()
 		b.closeErr = b.pool.close()

@@ -158,7 +158,8 @@ func (l *logReader) add(u storedUnit, after, last int64) {
 // that may have one of the records after+1 to last.
 func (l *logReader) elsewhere(r *runRow, after, last int64) ([]storedUnit, error) {
 	var units []storedUnit
-	// The unit of the record after+1 may be with a question of an earlier record.
+	// A unit is with a question of any of its records: that of the record after+1
+	// may be with an earlier one, that of the last one with a later one.
 	from := r.Number << questionBits
 	if after > 0 {
 		k, err := l.query("SELECT k FROM question WHERE k > ? AND k < ? AND unit IS NOT NULL ORDER BY k DESC LIMIT 1").
@@ -169,7 +170,7 @@ func (l *logReader) elsewhere(r *runRow, after, last int64) ([]storedUnit, error
 		from = max(from, k-1)
 	}
 	q := l.query("SELECT k, asked, unit FROM question WHERE k > ? AND k < ? AND unit IS NOT NULL ORDER BY k").
-		int(from).int(r.Number<<questionBits + (last+1)<<placeBits)
+		int(from).int((r.Number + 1) << questionBits)
 	for {
 		more, err := q.next()
 		if err != nil {
@@ -184,6 +185,10 @@ func (l *logReader) elsewhere(r *runRow, after, last int64) ([]storedUnit, error
 			return nil, err
 		}
 		units = append(units, u)
+		if u.last >= last {
+			q.close()
+			break
+		}
 	}
 	if r.tail != nil {
 		u, err := unpackUnit(r.tail, r.base, r.Updated)

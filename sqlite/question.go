@@ -156,15 +156,30 @@ func addRuns(c *conn, rows []*questionRow) error {
 	return nil
 }
 
+// The two indexes that have the ids of questions.
+const (
+	openByID    = "INDEXED BY question_open WHERE tenant = ? AND restricted IN (0, 1) AND id = ? AND state = 1"
+	settledByID = "INDEXED BY question_settled WHERE tenant = ? AND id = ? AND state <> 1"
+)
+
 // findQuestion reads one question.
 func (b *Backend) findQuestion(c *conn, tenant string, id storage.ID) (*questionRow, error) {
-	for _, where := range [...]string{"state = 1", "state <> 1"} { // the two halves of one index
-		rows, err := b.manyQuestions(c, c.query("SELECT "+questionColumns+" FROM question WHERE tenant = ? AND id = ? AND "+where).text(tenant).blob(id[:]))
+	row, err := b.findQuestionRow(c, tenant, id)
+	if err != nil {
+		return nil, err
+	}
+	return row, addRuns(c, []*questionRow{row})
+}
+
+// findQuestionRow is findQuestion without what the question has from its run.
+func (b *Backend) findQuestionRow(c *conn, tenant string, id storage.ID) (*questionRow, error) {
+	for _, where := range [...]string{openByID, settledByID} {
+		rows, err := b.manyQuestions(c, c.query("SELECT "+questionColumns+" FROM question "+where).text(tenant).blob(id[:]))
 		if err != nil {
 			return nil, err
 		}
 		if len(rows) > 0 {
-			return rows[0], addRuns(c, rows)
+			return rows[0], nil
 		}
 	}
 	return nil, notFound("question", id, tenant)
@@ -209,17 +224,13 @@ func (t *tx) checkQuestions(u *storage.Unit, f *fence) error {
 			return invalid("append: question %s is there twice", q.ID)
 		}
 		ids[q.ID] = true
-		for _, text := range [...]string{
-			"SELECT 1 FROM question WHERE tenant = ? AND id = ? AND state = 1",
-			"SELECT 1 FROM question WHERE tenant = ? AND id = ? AND state <> 1",
-		} {
-			exists, err := t.query(text).text(u.Tenant).blob(q.ID[:]).first(nil)
-			if err != nil {
-				return err
-			}
-			if exists {
-				return invalid("append: question %s exists", q.ID)
-			}
+		exists, err := t.query("SELECT 1 FROM question " + openByID + " UNION ALL SELECT 1 FROM question " + settledByID).
+			text(u.Tenant).blob(q.ID[:]).text(u.Tenant).blob(q.ID[:]).first(nil)
+		if err != nil {
+			return err
+		}
+		if exists {
+			return invalid("append: question %s exists", q.ID)
 		}
 		if q.Unique != "" {
 			if other, taken := uniques[unique{q.Name, q.Unique}]; taken {

@@ -90,8 +90,8 @@ CREATE TABLE question (
 	details    BLOB,
 	answer     BLOB
 );
--- An id is in exactly one of the next two.
-CREATE UNIQUE INDEX question_open ON question (tenant, id) WHERE state = 1;
+-- An id is in exactly one of the next two. The first one also lists what has no deadline or no priority.
+CREATE UNIQUE INDEX question_open ON question (tenant, restricted, id) WHERE state = 1;
 CREATE UNIQUE INDEX question_settled ON question (tenant, id) WHERE state <> 1;
 CREATE INDEX question_change ON question (change, tenant);
 CREATE INDEX question_asked ON question (tenant, restricted, asked, id) WHERE state = 1;

@@ -48,7 +48,7 @@ func (b *Backend) Settle(ctx context.Context, settlements []storage.Settlement) 
 
 // settle is one compare-and-set. It returns the question, if there is one.
 func (t *tx) settle(s *storage.Settlement, runs map[int64]*runRow) (row *questionRow, repeated bool, err error) {
-	if row, err = t.b.findQuestion(t.conn, s.Tenant, s.Question); err != nil {
+	if row, err = t.b.findQuestionRow(t.conn, s.Tenant, s.Question); err != nil {
 		return nil, false, err
 	}
 	r := runs[row.run()]
@@ -58,6 +58,7 @@ func (t *tx) settle(s *storage.Settlement, runs map[int64]*runRow) (row *questio
 		}
 		runs[row.run()] = r
 	}
+	row.of(&r.Run)
 	switch {
 	case s.State != storage.Answered && s.State != storage.Withdrawn:
 		return row, false, invalid("settle: a question can't be made %s", s.State)
@@ -166,7 +167,7 @@ func (t *tx) closeOpen(n int64, state storage.QuestionState, at int64) (int, err
 // closeQuestions settles what a unit closes; questions that are not open, or not of the run, are left alone.
 func (t *tx) closeQuestions(u *storage.Unit, f *fence, at int64) error {
 	for _, id := range u.Close {
-		_, err := t.closeRows(t.query("SELECT "+questionColumns+" FROM question WHERE tenant = ? AND id = ? AND k > ? AND k < ? AND state = 1").
+		_, err := t.closeRows(t.query("SELECT "+questionColumns+" FROM question "+openByID+" AND k > ? AND k < ?").
 			text(u.Tenant).blob(id[:]).int(f.n<<questionBits).int((f.n+1)<<questionBits), u.CloseState, at)
 		if err != nil {
 			return fmt.Errorf("close question %s: %w", id, err)

@@ -246,7 +246,7 @@ func (b *Backend) ListRuns(ctx context.Context, f storage.RunFilter) ([]storage.
 // selectRuns returns the numbers of the first limit runs below a number that the filter selects.
 func (b *Backend) selectRuns(ctx context.Context, c *conn, f *storage.RunFilter, before int64, limit int) (numbers []int64, err error) {
 	const columns = "SELECT n, entrypoint, status, source, metadata FROM run "
-	q := c.query(columns + "WHERE n < ? AND tenant = ? ORDER BY n DESC").int(before).text(f.Tenant)
+	q := c.query(columns + "WHERE n < ? AND +tenant = ? ORDER BY n DESC").int(before).text(f.Tenant)
 	if f.Thread != "" {
 		q = c.query(columns + "WHERE tenant = ? AND thread = ? AND n < ? ORDER BY n DESC").text(f.Tenant).text(f.Thread).int(before)
 	}
