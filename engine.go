@@ -52,6 +52,17 @@ type Options struct {
 	// Setup makes the context of each run from Context: the place for what
 	// tasks depend on and definitions don't hold. It is called whenever a process begins to execute a run. Default: none.
 	Setup func(ctx context.Context, run RunInfo) context.Context
+	// Store configures the long-term store; see [Engine.Store].
+	Store StoreOptions
+	// Directory knows who is in a group. It is asked when a question is, so that one that nobody could answer
+	// is refused ([ErrUnsatisfiable]); who answers says for himself which groups he is in. Default: none.
+	Directory Directory
+	// Remind is called when a reminder of a question is due (see [Remind]), in the process that takes up the
+	// run for it: at least once per time that has come. The question is open as far as the process knows; answers
+	// wait until Remind returns. An error is logged, and changes nothing. Default: none.
+	Remind func(ctx context.Context, q Question) error
+	// RequireQuestionID makes [Thread.Resume] return [ErrIDRequired]: answers name their question. Default: off.
+	RequireQuestionID bool
 }
 
 // RunInfo tells one run from another.
@@ -73,6 +84,7 @@ type Engine struct {
 	core   *engine.Engine
 	values *values
 	tenant string
+	store  StoreOptions
 }
 
 // New binds entrypoints to a backend. From then on the engine also takes up
@@ -108,6 +120,13 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 	inner := engine.Options{
 		Name: o.Name, Base: o.Context, Log: o.Logger, Errors: errs, Workers: o.Workers, Tick: o.Tick,
 		MaxCrashes: o.MaxCrashes, VerifyReplay: o.VerifyReplay, Values: v,
+		RequireQuestionID: o.RequireQuestionID, CheckAnswer: v.checkAnswer,
+	}
+	if o.Directory != nil {
+		inner.Members = o.Directory.Members
+	}
+	if o.Remind != nil {
+		inner.Remind = func(ctx context.Context, q *storage.Question) error { return o.Remind(ctx, v.question(q)) }
 	}
 	if o.Setup != nil {
 		inner.Setup = func(ctx context.Context, run *storage.Run) context.Context { return o.Setup(ctx, newRunInfo(run)) }
@@ -116,7 +135,9 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 	if err != nil {
 		return nil, public(err)
 	}
-	return &Engine{core: core, values: v}, nil
+	v.engine = &Engine{core: core, values: v, store: o.Store}
+	core.Begin()
+	return v.engine, nil
 }
 
 // Tenant returns a view of the engine that sees and makes only what belongs to
@@ -136,91 +157,6 @@ func (e *Engine) Close(ctx context.Context) error { return public(e.core.Close(c
 // Poke makes the engine look at once for runs that are due, enqueued or
 // orphaned, instead of at the next notice or tick. Tests that move a backend's clock need it.
 func (e *Engine) Poke() { e.core.Poke() }
-
-// Answer answers an open question by its id. value is checked against the
-// question's schema before anything moves. If this engine has the question's entrypoint the
-// run goes on here; else it is left to a process that has it.
-//
-// Exactly one answer of a question is accepted. Errors: [ErrUnknownQuestion];
-// [ErrAlreadyAnswered], [ErrExpired], [ErrWithdrawn], [ErrSuperseded] if it is
-// not open any more; [ErrInvalidAnswer] with an *[AnswerError], [ErrNotAllowed]: it stays open.
-func (e *Engine) Answer(ctx context.Context, question ID, value any, options ...AnswerOption) (*Receipt, error) {
-	a, err := e.answer(value, options)
-	if err != nil {
-		return nil, err
-	}
-	a.Question = question
-	h, err := e.core.Answer(ctx, a)
-	if err != nil {
-		return nil, public(err)
-	}
-	return &Receipt{Question: question, Thread: h.Run.Thread, Run: h.Run.ID, Repeated: h.Repeated, handle: h, engine: e}, nil
-}
-
-func (e *Engine) answer(value any, options []AnswerOption) (engine.Answer, error) {
-	data, err := e.values.encode(value)
-	if err != nil {
-		return engine.Answer{}, &Error{Op: "answer", Reason: ErrInvalidAnswer, Err: err}
-	}
-	a := engine.Answer{Tenant: e.tenant, Value: data, By: storage.Principal{Kind: "person"}}
-	for _, option := range options {
-		option.applyAnswer(&a)
-	}
-	return a, nil
-}
-
-// Receipt says that an answer was accepted.
-type Receipt struct {
-	Question ID
-	Thread   string
-	Run      ID
-	// Repeated: the same answer was given before, with the same [IdempotencyKey].
-	Repeated bool
-	handle   *engine.Handle
-	engine   *Engine
-}
-
-// Wait waits until the run that asked rests again: ended, or waiting for a person. It
-// returns what [Run.Result] would, as JSON.
-func (r *Receipt) Wait(ctx context.Context) ([]byte, error) {
-	data, err := r.engine.rest(ctx, r.handle, nil)
-	if err != nil {
-		return nil, err
-	}
-	return r.engine.values.json(data)
-}
-
-// Withdraw ends an open question without an answer: the code that asked gets [ErrWithdrawn].
-// Errors: as [Engine.Answer] for a question that is not open.
-func (e *Engine) Withdraw(ctx context.Context, question ID, by Principal) error {
-	_, err := e.core.Withdraw(ctx, e.tenant, question, by)
-	return public(err)
-}
-
-// AnswerOption is an option of one answer.
-type AnswerOption interface{ applyAnswer(*engine.Answer) }
-
-type answerOption func(*engine.Answer)
-
-func (o answerOption) applyAnswer(a *engine.Answer) { o(a) }
-
-// Principal is who answers, as the caller asserts it: whoever holds the engine is trusted.
-type Principal = storage.Principal
-
-// By says who answers. Default: a person without a name.
-func By(p Principal) AnswerOption {
-	return answerOption(func(a *engine.Answer) {
-		a.By = p
-		if a.By.Kind == "" {
-			a.By.Kind = "person"
-		}
-	})
-}
-
-// IdempotencyKey makes an answer repeatable: sent again with the same key, it gets the same [Receipt].
-func IdempotencyKey(key string) AnswerOption {
-	return answerOption(func(a *engine.Answer) { a.Key = key })
-}
 
 // rest waits for a run and returns its encoded result.
 func (e *Engine) rest(ctx context.Context, h *engine.Handle, seen func(engine.Revision)) ([]byte, error) {

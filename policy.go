@@ -12,14 +12,22 @@ import (
 	"github.com/fermata-go/fermata/internal/engine"
 )
 
-// Retry is a task option: failed attempts are repeated as the first of the
+// Retry is an option of a task: failed attempts are repeated as the first of the
 // policies says whose On matches the error. A policy with zero fields has
 // LangGraph's defaults; no policy at all means no repetition.
 //
 // Attempts are counted over crashes. A pause is not an attempt: an answered question isn't asked again by
 // the next one, and results of the attempt's own tasks are kept, but for those found in the error and what came
 // after the first of these was known.
-func Retry(policies ...RetryPolicy) TaskOption { return retry(policies) }
+//
+// As an option of an entrypoint it is for its body, and for its tasks that have no option of a policy.
+func Retry(policies ...RetryPolicy) PolicyOption { return retry(policies) }
+
+// PolicyOption is an option of a task, or of an entrypoint.
+type PolicyOption interface {
+	TaskOption
+	EntrypointOption
+}
 
 // RetryPolicy says when, how often and how soon an attempt is repeated, with LangGraph's fields.
 // The wait before repetition n is InitialInterval·BackoffFactor^(n-1), at most
@@ -42,7 +50,18 @@ type RetryPolicy struct {
 
 type retry []RetryPolicy
 
-func (policies retry) applyTask(o *taskOptions) error {
+func (policies retry) applyTask(o *taskOptions) error { return policies.apply(&o.policy) }
+
+func (policies retry) applyEntrypoint(e *engine.Entry) error { return policies.apply(policyOf(e)) }
+
+func policyOf(e *engine.Entry) *engine.Policy {
+	if e.Policy == nil {
+		e.Policy = &engine.Policy{}
+	}
+	return e.Policy
+}
+
+func (policies retry) apply(to *engine.Policy) error {
 	for _, p := range policies {
 		r := engine.Retry{
 			InitialInterval: p.InitialInterval, BackoffFactor: p.BackoffFactor, MaxInterval: p.MaxInterval,
@@ -66,7 +85,7 @@ func (policies retry) applyTask(o *taskOptions) error {
 		if r.On == nil {
 			r.On = RetryByDefault
 		}
-		o.policy.Retry = append(o.policy.Retry, r)
+		to.Retry = append(to.Retry, r)
 	}
 	return nil
 }
@@ -95,32 +114,37 @@ func RetryByDefault(err error) bool {
 // Attempt is the number of the running attempt of the task that ctx belongs to; the first is 1.
 func Attempt(ctx context.Context) int { return engine.Attempt(ctx) }
 
-// Timeout is a task option that bounds each attempt. When the time has passed the
+// Timeout bounds each attempt of a task; as an option of an entrypoint, each
+// attempt of its body between two pauses, and of its tasks that have no option of a policy. When the time has passed the
 // context of the attempt ends, and once the function has returned the attempt has failed with [ErrTimeout],
 // whatever it returned: a function that doesn't heed its context isn't stopped.
-func Timeout(d time.Duration) TaskOption { return timeout{run: d} }
+func Timeout(d time.Duration) PolicyOption { return timeout{run: d} }
 
-// IdleTimeout is a task option that bounds the time an attempt goes without a sign of life: a
+// IdleTimeout bounds the time an attempt goes without a sign of life: a
 // durable call, or a [Heartbeat]. In all else it is [Timeout].
-func IdleTimeout(d time.Duration) TaskOption { return timeout{idle: d} }
+func IdleTimeout(d time.Duration) PolicyOption { return timeout{idle: d} }
 
 // HeartbeatTimeout is [IdleTimeout] with only a [Heartbeat] as a sign of life.
-func HeartbeatTimeout(d time.Duration) TaskOption { return timeout{idle: d, explicit: true} }
+func HeartbeatTimeout(d time.Duration) PolicyOption { return timeout{idle: d, explicit: true} }
 
 type timeout struct {
 	run, idle time.Duration
 	explicit  bool
 }
 
-func (t timeout) applyTask(o *taskOptions) error {
+func (t timeout) applyTask(o *taskOptions) error { return t.apply(&o.policy) }
+
+func (t timeout) applyEntrypoint(e *engine.Entry) error { return t.apply(policyOf(e)) }
+
+func (t timeout) apply(to *engine.Policy) error {
 	if t.run+t.idle <= 0 {
 		return fmt.Errorf("timeout of %s: must be greater than 0", t.run+t.idle)
 	}
 	if t.run > 0 {
-		o.policy.RunTimeout = t.run
+		to.RunTimeout = t.run
 		return nil
 	}
-	o.policy.IdleTimeout, o.policy.HeartbeatOnly = t.idle, t.explicit
+	to.IdleTimeout, to.HeartbeatOnly = t.idle, t.explicit
 	return nil
 }
 

@@ -23,8 +23,9 @@ const defaultMaxValueSize = 16 << 20
 
 // values is how an engine writes and reads what its users' functions take and give.
 type values struct {
-	codec codec.Codec
-	limit int
+	codec  codec.Codec
+	limit  int
+	engine *Engine
 }
 
 func valuesOf(s *engine.Scope) *values { return s.Values().(*values) }

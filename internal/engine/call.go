@@ -21,6 +21,8 @@ type Call struct {
 	Do func(ctx context.Context) ([]byte, error)
 	// Policy applies to the call; nil is one attempt without a limit.
 	Policy *Policy
+	// Grant, if not nil, is what the call needs, and uses up.
+	Grant *Grant
 }
 
 // Future is a call under way. It belongs to the scope that made the call.
@@ -52,8 +54,21 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	if c.Kind == 0 {
 		c.Kind = KindTask
 	}
+	if c.Kind == KindTask && c.Policy == nil {
+		c.Policy = s.pass.entry.Policy
+	}
 	if err := s.pass.engine.define(c.Kind, c.Name, c.Def); err != nil {
 		return nil, err
+	}
+	if c.Grant != nil {
+		if err := c.Grant.check(s); err != nil {
+			return nil, err
+		}
+		if c.Policy.cache() != nil {
+			own := *c.Policy // what was approved is done, not looked up
+			own.Cache = nil
+			c.Policy = &own
+		}
 	}
 	past, order, err := s.claim(call{kind: c.Kind, name: c.Name, key: c.Key, input: c.Input})
 	if err != nil {
@@ -61,6 +76,11 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	}
 	f := &Future{scope: s, claim: past, opener: s.opening(past)}
 	p := s.pass
+	if c.Grant != nil && !past.done {
+		if err := f.spend(c.Grant, c.Name); err != nil {
+			return nil, err
+		}
+	}
 	if past.done {
 		return f, f.recall()
 	}
@@ -74,11 +94,27 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	ctx, f.cancel = context.WithCancelCause(ctx)
 	s.running = append(s.running, f)
 	go func() {
-		defer close(f.done)
-		defer f.cancel(nil)
+		returned := false
+		defer func() {
+			if !returned {
+				// The function ended its goroutine, and this code with it.
+				go f.vanish(c)
+				return
+			}
+			f.cancel(nil)
+			close(f.done)
+		}()
 		p.slots.hold(func() { f.perform(ctx, c, order) })
+		returned = true
 	}()
 	return f, nil
+}
+
+// vanish records the failure of a function that ended its goroutine.
+func (f *Future) vanish(c Call) {
+	defer close(f.done)
+	f.cancel(nil)
+	f.record(nil, &Failure{Task: c.Name, Path: f.opener.path, Message: errVanished.Error(), Attempts: 1, Panic: true, claim: f.claim.seq})
 }
 
 // recall takes the outcome from the record.
@@ -98,7 +134,7 @@ func (f *Future) recall() error {
 // perform runs the call to its outcome, its suspension, or the stop of the run.
 func (f *Future) perform(ctx context.Context, c Call, order []int) {
 	p := f.scope.pass
-	if f.fromCache(ctx, c) {
+	if c.Policy.cache() != nil && f.fromCache(ctx, c) {
 		return
 	}
 	keep := f.scope.keep || c.Policy.retries()
@@ -120,7 +156,9 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 			return
 		case err == nil:
 			f.record(out, nil)
-			f.toCache(ctx, c, out)
+			if c.Policy.cache() != nil {
+				f.toCache(ctx, c, out)
+			}
 			return
 		}
 		failure := inner.newFailure(c.Name, attempt, err)
@@ -137,7 +175,8 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 
 // try runs the user's function once, and waits for what it started.
 func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (out []byte, err error) {
-	err = c.Policy.limit(context.WithValue(ctx, attemptKey{}, attempt), c.Name, func(ctx context.Context) error {
+	inner.attempt = attempt
+	err = c.Policy.limit(ctx, c.Name, func(ctx context.Context) error {
 		err := guard(func() (err error) {
 			out, err = c.Do(inner.own(ctx))
 			return err
@@ -210,7 +249,7 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 		return nil, f.lost
 	}
 	if f.done != nil {
-		s.pass.slots.yield(func() { <-f.done })
+		s.wait(func() { <-f.done })
 	}
 	switch {
 	case f.err != nil:
@@ -249,12 +288,13 @@ func (s *Scope) seen(at time.Time) {
 	}
 }
 
-type attemptKey struct{}
-
 // Attempt is the number of the running attempt of the task that ctx belongs to; the first is 1.
 func Attempt(ctx context.Context) int {
-	n, _ := ctx.Value(attemptKey{}).(int)
-	return max(n, 1)
+	s, err := From(ctx)
+	if err != nil {
+		return 1
+	}
+	return max(s.attempt, 1)
 }
 
 // attempt is the number of the attempt that a claim's scope is in.

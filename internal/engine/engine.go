@@ -22,6 +22,8 @@ type Entry struct {
 	// MaxConcurrency bounds the tasks of a run that execute at once; 0 doesn't.
 	MaxConcurrency int
 	Durability     Durability
+	// Policy repeats and bounds the attempts of the body, and of tasks that have no policy of their own.
+	Policy *Policy
 	// Lenient replay is LangGraph's: inputs are not compared, and a call that
 	// isn't the recorded one runs, with all that follow.
 	Lenient bool
@@ -50,6 +52,16 @@ type Options struct {
 	Setup func(ctx context.Context, run *storage.Run) context.Context
 	// Values is handed to the code of runs by [Scope.Values].
 	Values any
+	// CheckAnswer says what the schema can't of an answer to a question, before it is accepted, and
+	// again, on answers that another process accepted, before the body runs. nil: nothing.
+	CheckAnswer func(q *storage.Question, answer []byte) error
+	// Remind is called when a reminder of an open question is due; an error is logged, and the
+	// reminder not repeated. nil: nothing is called.
+	Remind func(ctx context.Context, q *storage.Question) error
+	// Members lists who is in a group, to refuse questions that nobody could answer. nil: nobody knows.
+	Members func(ctx context.Context, tenant, group string) ([]string, error)
+	// RequireQuestionID refuses answers without the question's id.
+	RequireQuestionID bool
 }
 
 // Engine runs entrypoints on a backend.
@@ -83,7 +95,7 @@ type definition struct {
 	name string
 }
 
-// New binds entrypoints to a backend and joins it. From then on the engine takes
+// New binds entrypoints to a backend and joins it. After Begin the engine also takes
 // up queued runs and those of dead processes, until Close.
 func New(ctx context.Context, backend storage.Backend, options Options, entries ...*Entry) (*Engine, error) {
 	if backend == nil {
@@ -126,9 +138,11 @@ func New(ctx context.Context, backend storage.Backend, options Options, entries 
 	e.membership = membership
 	e.base, e.abort = context.WithCancelCause(options.Base)
 	e.unwatch = backend.Watch(e.note)
-	e.all.Go(e.keep)
 	return e, nil
 }
+
+// Begin lets the engine take up what is queued, due or unowned.
+func (e *Engine) Begin() { e.all.Go(e.keep) }
 
 // Backend returns what the engine was made with.
 func (e *Engine) Backend() storage.Backend { return e.backend }
@@ -171,23 +185,13 @@ func (e *Engine) member(op string) (storage.ID, error) {
 	return e.membership.ID(), nil
 }
 
-// launch executes a run that the backend has given to member.
+// launch executes a run that the backend has given to member. It returns nil
+// if the engine has closed meanwhile: the run is then that of a member that left.
 func (e *Engine) launch(entry *Entry, member storage.ID, loaded storage.Loaded, skip bool) *execution {
-	x := &execution{engine: e, entry: entry, member: member, skip: skip, done: make(chan struct{})}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.live[loaded.Run.ID] = x
-	e.all.Go(func() {
-		x.main(loaded)
-		e.mu.Lock()
-		if e.live[loaded.Run.ID] == x {
-			delete(e.live, loaded.Run.ID)
-		}
-		e.mu.Unlock()
-		if e.backlog.Load() {
-			e.poke() // a slot is free
-		}
-	})
+	x, mine := e.hold(e.base, entry, member, loaded.Run, skip)
+	if mine {
+		e.begin(x, loaded)
+	}
 	return x
 }
 
@@ -224,6 +228,9 @@ func (e *Engine) note(n storage.Note) {
 		e.poke()
 	}
 	e.hub.notify(n.Run)
+	if n.Questions && !anything {
+		e.hub.notify(anyQuestion)
+	}
 }
 
 // inspect looks for cancellations of runs that execute here.
@@ -317,13 +324,12 @@ func (e *Engine) poll() (next time.Time) {
 
 // adopt executes a run that Poll has given to this engine.
 func (e *Engine) adopt(member storage.ID, run storage.Run) {
-	loaded, err := e.backend.Load(e.base, run.Tenant, run.ID)
-	if err != nil {
-		e.log.Error("run can't be loaded", "run", run.ID, "thread", run.Thread, "error", err)
-		e.retryLater(run)
+	if x := e.running(run.ID); x != nil && x.token < run.Token {
+		// What it was before has yet to end; others need not wait for that.
+		e.all.Go(func() { e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0) })
 		return
 	}
-	e.launch(e.entries[run.Entrypoint], member, loaded, run.Crashes == 0)
+	e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
 }
 
 // takeUp tries again what could not be written before.

@@ -16,6 +16,7 @@ type execution struct {
 	engine *Engine
 	entry  *Entry
 	member storage.ID
+	token  int64
 	pass   atomic.Pointer[pass]
 	// cancelled and drain are asked for from outside; the running pass looks at them when it begins.
 	cancelled atomic.Pointer[string]
@@ -134,33 +135,47 @@ type ending struct {
 	out     Output
 	scope   *Scope
 	failure *Failure
+	err     error // what failure describes
 }
 
 // body runs the entrypoint's function once, and waits for all that it started.
 func (x *execution) body(p *pass) ending {
-	defer p.cancel()
 	root := p.newScope(opener{path: p.entry.Name, now: p.run.Created}, nil, false)
 	var e ending
 	e.scope = root
+	p.checkAnswers()
 	if p.stopped() != nil {
 		root.refused = true
 		return e
 	}
 	finished := make(chan struct{})
 	go func() {
-		defer close(finished)
-		err := guard(func() (err error) {
-			e.out, err = p.entry.Do(root.own(p.ctx), Input{Data: p.run.Input, Previous: p.previous, Config: p.run.Config})
+		returned := false
+		defer func() {
+			if !returned {
+				e.err = errVanished
+				e.failure = &Failure{Task: p.entry.Name, Path: root.path, Message: errVanished.Error(), Attempts: root.attempt, Panic: true}
+			}
+			close(finished)
+		}()
+		root.attempt = p.attempt(0)
+		err := p.entry.Policy.limit(p.ctx, p.entry.Name, func(ctx context.Context) error {
+			err := guard(func() (err error) {
+				e.out, err = p.entry.Do(root.own(ctx), Input{Data: p.run.Input, Previous: p.previous, Config: p.run.Config})
+				return err
+			})
+			if err == nil && !root.suspended && !root.refused {
+				p.announce(root, e.out)
+			}
+			root.rest()
 			return err
 		})
-		if err == nil && !root.suspended && !root.refused {
-			p.announce(root, e.out)
-		}
-		root.rest()
 		root.end()
 		if err != nil && !root.suspended {
-			e.failure = root.newFailure(p.entry.Name, max(1, p.attempt(0)), err)
+			e.err = err
+			e.failure = root.newFailure(p.entry.Name, root.attempt, err)
 		}
+		returned = true
 	}()
 	<-finished
 	return e
@@ -188,6 +203,7 @@ func (p *pass) announce(root *Scope, out Output) {
 // conclude records how the pass ended. It reports whether the run is still
 // this process's, and there is news for it.
 func (x *execution) conclude(p *pass, e ending) (again bool) {
+	defer p.cancel()
 	p.mu.Lock()
 	if p.late != nil {
 		p.late.Stop()
@@ -202,7 +218,7 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 	switch {
 	case s != nil && s.status == 0: // lost
 		return x.lost(p, s.err)
-	case s != nil && s.status == storage.Parked:
+	case s != nil && (s.status == storage.Parked || s.status == storage.Failed):
 		return x.give(p, s.status, nil, s.report)
 	case s != nil && s.status == storage.Cancelled && (root.refused || root.suspended || e.failure != nil):
 		return x.give(p, s.status, nil, s.report)
@@ -211,9 +227,27 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 	case root.suspended:
 		return x.pause(p)
 	case e.failure != nil:
+		if wait, again := p.entry.Policy.again(e.err, root.attempt); again {
+			return x.reattempt(p, e, wait)
+		}
 		return x.give(p, storage.Failed, nil, e.failure)
 	}
 	return x.give(p, storage.Finished, &e.out, nil)
+}
+
+// reattempt begins the body anew, as the entrypoint's policy says.
+func (x *execution) reattempt(p *pass, e ending, wait time.Duration) (again bool) {
+	err := p.retry(0, e.scope.attempt+1, e.failure, wait)
+	if _, fault := p.journal.end(nil, nil); fault != nil {
+		return x.lost(p, p.lose(fault))
+	}
+	switch s := p.stop.Load(); {
+	case err == nil:
+		return true
+	case s.status == storage.Queued || s.status == storage.Cancelled:
+		return x.give(p, s.status, nil, s.report)
+	}
+	return x.lost(p, err)
 }
 
 // pause gives the run up until somebody answers.
@@ -228,6 +262,9 @@ func (x *execution) pause(p *pass) (again bool) {
 			x.skip = true
 			return true
 		}
+	}
+	if next := p.remind(); !next.IsZero() && (p.due.IsZero() || next.Before(p.due)) {
+		p.due = next
 	}
 	last := &record{kind: recordPause, open: p.openInCallOrder()}
 	status := storage.Interrupted

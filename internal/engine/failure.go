@@ -75,23 +75,18 @@ func IsPanic(err error) bool {
 	return errors.As(err, &p)
 }
 
-// guard calls fn and turns a panic, or the end of the goroutine by
-// [runtime.Goexit], into an error.
+// errVanished is the error of a function that ended its goroutine with
+// [runtime.Goexit], as testing's FailNow does.
+var errVanished = errors.New("the function ended its goroutine (runtime.Goexit)")
+
+// guard calls fn and turns a panic into an error.
 func guard(fn func() error) (err error) {
-	returned := false
 	defer func() {
-		if returned {
-			return
-		}
 		if value := recover(); value != nil {
 			err = &panicked{value: value, stack: debug.Stack()}
-		} else {
-			err = &panicked{value: "the function ended its goroutine (runtime.Goexit)", stack: debug.Stack()}
 		}
 	}()
-	err = fn()
-	returned = true
-	return err
+	return fn()
 }
 
 // newFailure describes err, which the scope's function returned.

@@ -74,7 +74,7 @@ func (s *Scope) race(futures []*Future) (int, error) {
 		if len(running) == 0 {
 			return 0, s.suspend()
 		}
-		s.pass.slots.yield(func() { reflect.Select(running) })
+		s.wait(func() { reflect.Select(running) })
 	}
 }
 

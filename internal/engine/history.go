@@ -13,11 +13,12 @@ type history struct {
 	scopes   map[int64]*pastScope
 	claims   map[int64]*pastClaim
 	sites    sites
-	last     int64          // sequence of the last record
-	paused   int64          // sequence of the last pause
-	origin   time.Time      // when the run was made
-	versions map[string]int // of changes
-	body     *record        // the recordReturn, if the body's value was announced already
+	last     int64           // sequence of the last record
+	paused   int64           // sequence of the last pause
+	origin   time.Time       // when the run was made
+	versions map[string]int  // of changes
+	body     *record         // the recordReturn, if the body's value was announced already
+	used     map[int64]int64 // claim of an approval to the claim that it was spent on
 }
 
 // pastScope is what a scope did so far.
@@ -41,7 +42,9 @@ type pastClaim struct {
 	doneAt   time.Time
 	question *storage.Question // the last one asked by this claim
 	taken    bool
-	accepted bool // by a repair: it isn't compared
+	reminded int64   // reminders of the question that were due
+	refusal  *record // why the question was not asked; then the claim is done, and failed
+	accepted bool    // by a repair: it isn't compared
 }
 
 // readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].
@@ -122,11 +125,13 @@ func (h *history) touch(seq int64, c *pastClaim) {
 func (h *history) apply(r record, stored storage.Record) error {
 	var c *pastClaim
 	switch r.kind {
-	case recordOutcome, recordAsk, recordTaken, recordAccept:
+	case recordOutcome, recordAsk, recordTaken, recordAccept, recordRefusal, recordRemind, recordUsed:
 		if c = h.claims[r.claim]; c == nil {
 			return fmt.Errorf("%w: record of the unknown claim %d", storage.ErrCorrupt, r.claim)
 		}
-		h.touch(stored.Seq, c)
+		if r.kind != recordRemind {
+			h.touch(stored.Seq, c)
+		}
 	}
 	switch r.kind {
 	case recordOutcome:
@@ -134,9 +139,17 @@ func (h *history) apply(r record, stored storage.Record) error {
 	case recordAsk:
 		// The question that was asked anew bears the sequence of this record.
 		h.claims[stored.Seq] = c
-		c.question, c.taken = nil, false
+		c.question, c.taken, c.reminded = nil, false, 0
 	case recordTaken:
 		c.taken = true
+	case recordRefusal:
+		if r.name != "" {
+			c.refuse(r)
+		}
+	case recordRemind:
+		c.reminded = r.at
+	case recordUsed:
+		h.spend(r.claim, r.at)
 	case recordAccept:
 		c.accepted = true
 	case recordPause:
@@ -152,6 +165,19 @@ func (h *history) apply(r record, stored storage.Record) error {
 		h.supersede(r)
 	}
 	return nil
+}
+
+// refuse notes that the question of the claim was not asked.
+func (c *pastClaim) refuse(r record) {
+	c.refusal, c.done, c.failed = &r, true, true
+}
+
+// spend notes that an approval was spent on a claim.
+func (h *history) spend(approval, on int64) {
+	if h.used == nil {
+		h.used = map[int64]int64{}
+	}
+	h.used[approval] = on
 }
 
 // supersede opens a new attempt: outcomes of r.retry are forgotten, and what

@@ -6,6 +6,9 @@ import (
 	"github.com/fermata-go/fermata/storage"
 )
 
+// anyQuestion stands for news of questions of any run.
+var anyQuestion = storage.ID{0xff}
+
 // hub wakes those who wait for news of a run.
 type hub struct {
 	mu      sync.Mutex

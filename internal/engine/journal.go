@@ -50,7 +50,9 @@ type batch struct {
 	records   [][]byte
 	questions []storage.Question
 	closing   []storage.ID
-	awaited   bool // somebody waits for it while another batch is written
+	verdicts  map[storage.ID]int    // of questions with a unique key: the index of the recordRefusal that says whether it was free
+	refused   map[storage.ID]record // questions of this batch that were not asked
+	awaited   bool                  // somebody waits for it while another batch is written
 	done      chan struct{}
 	err       error
 }
@@ -82,17 +84,63 @@ func (j *journal) addLocked(r record) (int64, *batch) {
 	return seq, j.filling
 }
 
-// ask adds the record with the question that it asks; the question gets the record's sequence.
-func (j *journal) ask(r record, q *storage.Question) (int64, *batch) {
+// ask adds records, each with the question that it asks, to one unit. The questions get the records' sequences. Of one
+// with a unique key, a second record says whether the key was free; it is known when the batch is written.
+func (j *journal) ask(records []record, questions []*storage.Question) *batch {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	seq, b := j.addLocked(r)
-	q.Seq = seq
-	if j.dry {
-		return seq, b
+	b := j.filling
+	for i, r := range records {
+		q := questions[i]
+		q.Seq, _ = j.addLocked(r)
+		if !j.dry {
+			b.questions = append(b.questions, *q)
+		}
+		if q.Unique != "" && !j.dry {
+			if b.verdicts == nil {
+				b.verdicts = map[storage.ID]int{}
+			}
+			b.verdicts[q.ID] = len(b.records)
+			j.addLocked(record{kind: recordRefusal, claim: r.claimed(q.Seq)})
+		}
 	}
-	b.questions = append(b.questions, *q)
-	return seq, b
+	return b
+}
+
+// claimed is the claim that a record asks for, given the record's own sequence.
+func (r *record) claimed(seq int64) int64 {
+	if r.kind == recordAsk {
+		return r.claim
+	}
+	return seq
+}
+
+// refuse takes the question out of a batch that the backend refused because
+// its unique key is held by another, and records that. It reports whether it found one.
+func (j *journal) refuse(b *batch, held *storage.UniqueError) bool {
+	for i := len(b.questions) - 1; i >= 0; i-- {
+		q := &b.questions[i]
+		if q.Unique != held.Key || q.ID == held.Question {
+			continue
+		}
+		if holder, err := j.backend.Question(context.Background(), j.tenant, held.Question); err == nil && holder.Name != q.Name {
+			continue // the same key of another kind of question
+		}
+		at := b.verdicts[q.ID]
+		verdict, err := decodeRecord(b.records[at], nil)
+		if err != nil {
+			return false
+		}
+		verdict.name, verdict.data = refusedUnique, []byte(held.Question.String())
+		b.records[at] = verdict.encode(nil)
+		if b.refused == nil {
+			b.refused = map[storage.ID]record{}
+		}
+		b.refused[q.ID] = verdict
+		b.questions = append(b.questions[:i:i], b.questions[i+1:]...)
+		return true
+	}
+	return false
 }
 
 // addAll puts records into the batch being gathered, with questions to withdraw.
@@ -258,6 +306,10 @@ func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed
 		}
 		if errors.Is(err, storage.ErrLocked) {
 			time.Sleep(pause)
+			continue
+		}
+		if held := (*storage.UniqueError)(nil); errors.As(err, &held) && j.refuse(b, held) {
+			unit.Records, unit.Questions = b.records, b.questions
 			continue
 		}
 		if errors.Is(err, storage.ErrDuplicate) {

@@ -106,11 +106,11 @@ func Heartbeat(ctx context.Context) {
 // limit calls fn under the policy's timeouts. Once one has passed the attempt
 // has failed, whatever fn returns.
 func (p *Policy) limit(ctx context.Context, name string, fn func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	if p == nil || p.RunTimeout <= 0 && p.IdleTimeout <= 0 {
 		return fn(ctx)
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if p.RunTimeout > 0 {
 		timer := time.AfterFunc(p.RunTimeout, func() { cancel(&TimeoutError{Task: name, Timeout: p.RunTimeout}) })
 		defer timer.Stop()

@@ -22,6 +22,9 @@ const (
 	recordVersion                       // the version of a change that the run is on
 	recordRepair                        // somebody repaired the run
 	recordAccept                        // the record of a claim stands, whatever the code calls there
+	recordRefusal                       // the question of a claim was not asked; without a name: it was
+	recordRemind                        // a reminder of the question of a claim was due
+	recordUsed                          // the approval of a claim was spent on another claim
 )
 
 // Kind is what a claimed call is.
@@ -60,9 +63,11 @@ type record struct {
 	witness []byte
 	site    string
 
-	// recordOutcome, recordAsk, recordTaken, recordAccept: of which claim; recordAttempt: of which scope
+	// recordOutcome, recordAsk, recordTaken, recordAccept, recordRefusal, recordRemind, recordUsed: of which claim;
+	// recordAttempt: of which scope
 	claim int64
-	// recordOutcome: when, in milliseconds since the run was made; recordVersion: the version of the change name
+	// recordOutcome: when, in milliseconds since the run was made; recordVersion: the version of the change name;
+	// recordRemind: how many reminders were due by now; recordUsed: the claim that may run
 	at int64
 	// recordOutcome, recordReturn
 	failed bool
@@ -139,6 +144,13 @@ func (r *record) encode(s *sites) []byte {
 		b = append(b, r.data...)
 	case recordAsk, recordTaken, recordAccept:
 		b = binary.AppendUvarint(b, uint64(r.claim))
+	case recordRefusal:
+		b = binary.AppendUvarint(b, uint64(r.claim))
+		b = appendString(b, r.name)
+		b = append(b, r.data...)
+	case recordRemind, recordUsed:
+		b = binary.AppendUvarint(b, uint64(r.claim))
+		b = binary.AppendUvarint(b, uint64(r.at))
 	case recordPause:
 		b = appendInts(b, r.open)
 	case recordEnd:
@@ -258,6 +270,13 @@ func decodeRecord(data []byte, s *sites) (record, error) {
 		r.data = d.rest
 	case recordAsk, recordTaken, recordAccept:
 		r.claim = d.uint()
+	case recordRefusal:
+		r.claim = d.uint()
+		r.name = d.string()
+		r.data = d.rest
+	case recordRemind, recordUsed:
+		r.claim = d.uint()
+		r.at = d.uint()
 	case recordPause:
 		r.open = d.ints()
 	case recordEnd:

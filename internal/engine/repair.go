@@ -65,17 +65,20 @@ func (e *Engine) Repair(ctx context.Context, tenant, thread string, repair Repai
 	if err != nil {
 		return nil, e.refused(ctx, op, tenant, thread, err)
 	}
+	x, mine := e.hold(ctx, entry, member, taken, false)
+	if !mine {
+		return nil, &Error{Op: op, Thread: thread, Run: taken.ID, Reason: ErrThreadBusy, Hint: "another verb goes on with it; if it is parked again, repair it again"}
+	}
 	loaded, err := e.backend.Load(ctx, tenant, taken.ID)
 	if err == nil {
 		err = e.repair(&loaded, d, records)
 	}
 	if err != nil {
-		e.retryLater(taken)
-		e.poke()
+		e.drop(x, taken, err)
 		return nil, storageError(op, thread, taken.ID, err)
 	}
-	h := &Handle{engine: e, tenant: tenant, Run: loaded.Run, after: head.Run.LastSeq}
-	h.execution = e.launch(entry, member, loaded, false)
+	h := &Handle{engine: e, tenant: tenant, Run: loaded.Run, after: head.Run.LastSeq, execution: x}
+	e.begin(x, loaded)
 	return h, nil
 }
 

@@ -29,6 +29,7 @@ type Scope struct {
 	// future is the call that opened the scope; nil: the entrypoint's body.
 	future  *Future
 	witness []byte
+	attempt int
 	pulse   *pulse // nil: no idle timeout
 	owner   uintptr
 	ended   atomic.Bool
@@ -103,6 +104,16 @@ func (s *Scope) Path() string { return s.path }
 // Run returns the run that the scope belongs to, as it was when this process took it.
 func (s *Scope) Run() *storage.Run { return &s.pass.run }
 
+// Body reports whether the scope is of the code of an entrypoint, not of a task.
+func (s *Scope) Body() bool {
+	for f := s.future; f != nil; f = f.scope.future {
+		if f.claim.call == KindTask {
+			return false
+		}
+	}
+	return true
+}
+
 // Values returns the Options.Values of the engine.
 func (s *Scope) Values() any { return s.pass.engine.options.Values }
 
@@ -163,52 +174,58 @@ type call struct {
 	name  string
 	key   string
 	input []byte
-	// ask is the question that a new claim opens.
-	ask *storage.Question
 }
 
 // claim finds the record of a call, or makes one. The second result says where
 // the call stands among all of the run. A call that is not the recorded one stops the run.
 func (s *Scope) claim(c call) (*pastClaim, []int, error) {
+	past, order, fresh, err := s.find(c)
+	if err != nil || past != nil {
+		return past, order, err
+	}
+	fresh.site = callSite()
+	fresh.seq, _ = s.pass.journal.add(fresh.record)
+	s.made(fresh)
+	return fresh, order, nil
+}
+
+// find is claim without its effect: where there is no record it returns the fresh one to make.
+func (s *Scope) find(c call) (past *pastClaim, order []int, fresh *pastClaim, err error) {
 	if err := s.enter(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	seen := witness.Of(c.input)
 	if key := s.pass.engine.options.WitnessKey; key != nil {
 		seen = witness.OfKeyed(key, c.input)
 	}
-	order := append(s.order[:len(s.order):len(s.order)], s.calls)
+	order = append(s.order[:len(s.order):len(s.order)], s.calls)
 	s.calls++
-	past, err := s.recorded(c)
-	if err != nil {
-		return nil, nil, err
+	if past, err = s.recorded(c); err != nil {
+		return nil, nil, nil, err
 	}
 	if past != nil && !past.accepted && (past.call != c.kind || past.name != c.name || !witness.Equal(past.witness, seen)) {
 		if past, err = s.mismatch(past, c, seen); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	if past != nil {
 		s.lastClaim = max(s.lastClaim, past.seq)
-		return past, order, nil
+		return past, order, nil, nil
 	}
 	if s.pass.verify {
-		return nil, nil, s.unexpected(c)
+		return nil, nil, nil, s.unexpected(c)
 	}
-	fresh := &pastClaim{record: record{
-		kind: recordClaim, scope: s.id, call: c.kind, name: c.name, key: c.key, witness: seen, site: callSite(),
-	}}
-	if c.ask != nil {
-		fresh.seq, _ = s.pass.journal.ask(fresh.record, c.ask)
-		fresh.question = c.ask
-	} else {
-		fresh.seq, _ = s.pass.journal.add(fresh.record)
-	}
+	return nil, order, &pastClaim{record: record{
+		kind: recordClaim, scope: s.id, call: c.kind, name: c.name, key: c.key, witness: seen,
+	}}, nil
+}
+
+// made notes that a fresh claim is in the journal.
+func (s *Scope) made(fresh *pastClaim) {
 	s.lastClaim = fresh.seq
 	if s.keep {
 		s.pass.remember(s, fresh)
 	}
-	return fresh, order, nil
 }
 
 // mismatch is for a call that isn't the recorded one: it parks the run. A
@@ -269,12 +286,21 @@ func (s *Scope) recorded(c call) (*pastClaim, error) {
 // replaying reports whether the record holds calls that the scope has yet to make.
 func (s *Scope) replaying() bool { return s.past != nil && s.next < len(s.past.calls) }
 
+// wait calls fn, which waits for another call. A task gives its slot away meanwhile; the body has none.
+func (s *Scope) wait(fn func()) {
+	if s.future == nil {
+		fn()
+		return
+	}
+	s.pass.slots.yield(fn)
+}
+
 // rest waits for the calls that the scope started and didn't await. One that
 // is suspended suspends the scope, one that was stopped stops it.
 func (s *Scope) rest() {
 	for _, f := range s.running {
 		if f.done != nil {
-			s.pass.slots.yield(func() { <-f.done })
+			s.wait(func() { <-f.done })
 		}
 		if f.lost == nil {
 			s.suspended = s.suspended || f.suspended
@@ -312,7 +338,7 @@ var siteOf sync.Map
 
 // callSite names the place in the user's code that made the durable call, as "refund.go:41".
 func callSite() string {
-	var pcs [12]uintptr
+	var pcs [8]uintptr // more than there are frames of fermata's own
 	n := runtime.Callers(3, pcs[:])
 	for _, pc := range pcs[:n] {
 		site, ok := siteOf.Load(pc)

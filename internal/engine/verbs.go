@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/fermata-go/fermata/internal/schema"
 	"github.com/fermata-go/fermata/storage"
 )
 
@@ -143,234 +142,6 @@ func (e *Engine) Head(ctx context.Context, op, tenant, thread string) (storage.H
 	return head, storageError(op, thread, storage.ID{}, err)
 }
 
-// Revision is what a caller has read of a thread. The zero Revision: nothing yet.
-type Revision struct {
-	Run storage.ID
-	Seq int64
-}
-
-// String is "" for the zero Revision; else the run's id, a dot and a number.
-func (r Revision) String() string {
-	if r.Run.IsZero() {
-		return ""
-	}
-	return fmt.Sprintf("%s.%d", r.Run, r.Seq)
-}
-
-// ParseRevision reads what [Revision.String] returns.
-func ParseRevision(s string) (Revision, error) {
-	id, seq, _ := strings.Cut(s, ".")
-	run, err := storage.ParseID(id)
-	r := Revision{Run: run}
-	if err == nil {
-		_, err = fmt.Sscanf(seq, "%d", &r.Seq)
-	}
-	if err != nil || r.String() != s {
-		return Revision{}, &Error{Reason: ErrInvalid, Err: fmt.Errorf("%.80q is no revision", s), Hint: "take it from the state of the thread"}
-	}
-	return r, nil
-}
-
-// Resume answers the one open question of a thread, as the caller read it at revision seen.
-func (e *Engine) Resume(ctx context.Context, tenant, thread string, seen Revision, a Answer) (*Handle, error) {
-	const op = "resume"
-	head, err := e.Head(ctx, op, tenant, thread)
-	if err != nil {
-		return nil, err
-	}
-	if head.Run == nil {
-		return nil, &Error{Op: op, Thread: thread, Reason: ErrUnknownThread, Hint: "start a run on it first"}
-	}
-	refuse := func(reason error, hint string) (*Handle, error) {
-		return nil, &Error{Op: op, Thread: thread, Run: head.Run.ID, Reason: reason, Hint: hint, Questions: head.Open}
-	}
-	switch head.Run.Status {
-	case storage.Interrupted:
-	case storage.Running, storage.Queued:
-		return refuse(ErrThreadBusy, "wait until it pauses, or answer by the question's id")
-	case storage.Parked:
-		return refuse(ErrParked, "mend the cause and continue the run; answers by the question's id are kept meanwhile")
-	default:
-		return refuse(ErrNoQuestion, fmt.Sprintf("the run is %s", head.Run.Status))
-	}
-	switch {
-	case seen == Revision{}:
-		return refuse(ErrStaleRevision, "this thread was not read yet: read its state and resume what was seen, or answer by the question's id")
-	case seen != Revision{head.Run.ID, head.Run.LastSeq}:
-		return refuse(ErrStaleRevision, "read its state again: the question may be another one, or answered")
-	case len(head.Open) == 0:
-		return refuse(ErrNoQuestion, "the run sleeps until a set time")
-	case len(head.Open) > 1:
-		return refuse(ErrAmbiguous, "answer by id: "+listIDs(head.Open))
-	}
-	a.Tenant, a.Question = tenant, head.Open[0].ID
-	return e.Answer(ctx, a)
-}
-
-func listIDs(questions []storage.Question) string {
-	ids := make([]string, len(questions))
-	for i, q := range questions {
-		ids[i] = q.ID.String()
-	}
-	return strings.Join(ids, ", ")
-}
-
-// Answer is an answer to a question.
-type Answer struct {
-	Tenant   string
-	Question storage.ID
-	Value    []byte
-	By       storage.Principal
-	Key      string // makes the answer repeatable
-	// Check, if not nil, is called with the question before anything moves.
-	Check func(q *storage.Question) error
-	// Enqueue leaves the run to whoever is free.
-	Enqueue bool
-	// Revision is for who calls [Engine.Resume]; the engine doesn't look at it.
-	Revision *Revision
-}
-
-// Answer settles a question. The run goes on here if this engine knows its
-// entrypoint; else it is left to a process that does.
-func (e *Engine) Answer(ctx context.Context, a Answer) (*Handle, error) {
-	const op = "answer"
-	member, err := e.member(op)
-	if err != nil {
-		return nil, err
-	}
-	q, err := e.backend.Question(ctx, a.Tenant, a.Question)
-	if err != nil {
-		return nil, questionError(op, a.Question, err)
-	}
-	if q.State == storage.Open {
-		if err := e.checkAnswer(op, &q, a); err != nil {
-			return nil, err
-		}
-	}
-	s := storage.Settlement{Tenant: a.Tenant, Question: a.Question, State: storage.Answered, Answer: a.Value, By: a.By, Key: a.Key}
-	entry := e.entries[q.Entrypoint]
-	if entry != nil && !a.Enqueue {
-		s.Member = member
-	}
-	settled, err := e.settle(ctx, s)
-	if err != nil {
-		return nil, questionError(op, a.Question, err)
-	}
-	return e.follow(ctx, entry, member, settled)
-}
-
-// settle sends one settlement, again if the row was locked.
-func (e *Engine) settle(ctx context.Context, s storage.Settlement) (storage.Settled, error) {
-	for {
-		settled, err := e.backend.Settle(ctx, []storage.Settlement{s})
-		if err == nil {
-			err = settled[0].Err
-		}
-		if !errors.Is(err, storage.ErrLocked) {
-			if err != nil {
-				return storage.Settled{}, err
-			}
-			return settled[0], nil
-		}
-		if err := ctx.Err(); err != nil {
-			return storage.Settled{}, err
-		}
-	}
-}
-
-// follow goes on with a run that a settlement gave to this engine.
-func (e *Engine) follow(ctx context.Context, entry *Entry, member storage.ID, settled storage.Settled) (*Handle, error) {
-	h := &Handle{engine: e, tenant: settled.Run.Tenant, Run: settled.Run, after: settled.Run.LastSeq, Repeated: settled.Repeated}
-	if !settled.Acquired {
-		h.execution = e.running(settled.Run.ID)
-		return h, nil
-	}
-	loaded, err := e.backend.Load(ctx, settled.Run.Tenant, settled.Run.ID)
-	if err != nil {
-		// The answer is kept; the run is taken up again like any that this process could not write to.
-		e.retryLater(settled.Run)
-		e.poke()
-		return h, nil
-	}
-	h.execution = e.launch(entry, member, loaded, true)
-	return h, nil
-}
-
-// checkAnswer refuses an answer that doesn't fit an open question.
-func (e *Engine) checkAnswer(op string, q *storage.Question, a Answer) error {
-	refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{*q}}
-	if err := checkAudience(q, a.By); err != nil {
-		refusal.Reason, refusal.Err, refusal.Hint = ErrNotAllowed, err, "the question stays open"
-		return refusal
-	}
-	err := error(nil)
-	if len(q.Schema) > 0 {
-		err = schema.Validate(q.Schema, a.Value)
-	}
-	if err == nil && a.Check != nil {
-		err = a.Check(q)
-	}
-	if err != nil {
-		refusal.Reason, refusal.Err, refusal.Hint = ErrInvalidAnswer, err, "the question stays open: answer again"
-		return refusal
-	}
-	return nil
-}
-
-// questionError explains why a question could not be settled.
-func questionError(op string, id storage.ID, err error) error {
-	var settled *storage.SettledError
-	switch {
-	case errors.As(err, &settled):
-		q := settled.Question
-		refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{q}}
-		switch q.State {
-		case storage.Answered:
-			refusal.Reason = ErrAlreadyAnswered
-			refusal.Hint = fmt.Sprintf("question %s was answered at %s", id, q.Settled.UTC().Format("2006-01-02 15:04:05 MST"))
-			if q.By.Subject != "" {
-				refusal.Hint += " by " + q.By.Subject
-			}
-		case storage.Expired:
-			refusal.Reason, refusal.Hint = ErrExpired, fmt.Sprintf("the deadline of question %s was %s", id, q.Deadline.UTC().Format("2006-01-02 15:04:05 MST"))
-		case storage.SupersededQuestion:
-			refusal.Reason = ErrSuperseded
-		default:
-			refusal.Reason = ErrWithdrawn
-		}
-		return refusal
-	case errors.Is(err, storage.ErrNotFound):
-		return &Error{Op: op, Reason: ErrUnknownQuestion, Err: fmt.Errorf("%s", id), Hint: "list the open questions"}
-	}
-	return storageError(op, "", storage.ID{}, err)
-}
-
-// Withdraw ends an open question without an answer; the code that asked gets [ErrWithdrawn].
-func (e *Engine) Withdraw(ctx context.Context, tenant string, question storage.ID, by storage.Principal) (*Handle, error) {
-	const op = "withdraw"
-	if by.Kind == "" {
-		by.Kind = "person"
-	}
-	member, err := e.member(op)
-	if err != nil {
-		return nil, err
-	}
-	q, err := e.backend.Question(ctx, tenant, question)
-	if err != nil {
-		return nil, questionError(op, question, err)
-	}
-	s := storage.Settlement{Tenant: tenant, Question: question, State: storage.Withdrawn, By: by}
-	entry := e.entries[q.Entrypoint]
-	if entry != nil {
-		s.Member = member
-	}
-	settled, err := e.settle(ctx, s)
-	if err != nil {
-		return nil, questionError(op, question, err)
-	}
-	return e.follow(ctx, entry, member, settled)
-}
-
 // ContinueRequest asks for a run to go on without an answer.
 type ContinueRequest struct {
 	Tenant string
@@ -426,17 +197,21 @@ func (e *Engine) Continue(ctx context.Context, r ContinueRequest) (*Handle, erro
 	if err != nil {
 		return nil, e.refused(ctx, op, r.Tenant, r.Thread, err)
 	}
+	x, mine := e.hold(ctx, entry, member, taken, false)
+	h.Run, h.execution = taken, x
+	if !mine {
+		return h, nil // an answer that came at the same time goes on with it
+	}
 	loaded, err := e.backend.Load(ctx, r.Tenant, run.ID)
 	if err == nil && failure != nil {
 		err = e.reattempt(&loaded, failure)
 	}
 	if err != nil {
-		e.retryLater(taken)
-		e.poke()
+		e.drop(x, taken, err)
 		return nil, storageError(op, r.Thread, run.ID, err)
 	}
 	h.Run = loaded.Run
-	h.execution = e.launch(entry, member, loaded, false)
+	e.begin(x, loaded)
 	return h, nil
 }
 

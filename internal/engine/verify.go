@@ -42,6 +42,7 @@ func (x *execution) verify(done *pass, e ending) *stop {
 	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, Exit, &p.run, h)
 	p.journal.dry = true
+	defer p.cancel()
 	again := x.body(p)
 	if s := p.stop.Load(); s != nil {
 		return s

@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// Grant is the right to make one call, given by the answer to a question. It is
+// of one run, and of no use in another.
+type Grant struct {
+	run     storage.ID
+	claim   int64 // of the question
+	expires time.Time
+}
+
+// Grant makes the answer a right that ends at a time; zero: it doesn't.
+func (r *Reply) Grant(expires time.Time) *Grant {
+	return &Grant{run: r.Question.Run, claim: r.claim, expires: expires}
+}
+
+// Codes of failures that a call without a right gets as its outcome.
+const (
+	codeApprovalUsed    = "fermata.approval_used"
+	codeApprovalExpired = "fermata.approval_expired"
+)
+
+// check refuses a grant of another run before anything is claimed.
+func (g *Grant) check(s *Scope) error {
+	p := s.pass
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.history.claims[g.claim]
+	if g.run == p.run.ID && c != nil && c.question != nil && c.question.Run == g.run {
+		return nil
+	}
+	return s.error(ErrStaleApproval, "an approval is for the run that asked for it: ask again")
+}
+
+// spend uses the grant up for a claim that has no outcome, durably, before the function runs. A
+// grant that is used by another claim, or has expired, gives the claim a failure instead.
+func (f *Future) spend(g *Grant, name string) error {
+	p := f.scope.pass
+	p.mu.Lock()
+	on, used := p.history.used[g.claim]
+	entered := p.history.scopes[f.claim.seq] != nil // it has begun before, and came to a pause
+	code, message := "", ""
+	switch {
+	case used && on != f.claim.seq:
+		code, message = codeApprovalUsed, "the approval was already used"
+	case !entered && !g.expires.IsZero() && !g.expires.After(p.engine.now()):
+		code, message = codeApprovalExpired, fmt.Sprintf("the approval expired at %s", moment(g.expires))
+	case !used:
+		p.history.spend(g.claim, f.claim.seq)
+	}
+	p.mu.Unlock()
+	if code != "" {
+		failure := &Failure{Task: name, Path: f.opener.path, Message: message, Attempts: 1, Codes: []string{code}}
+		r := record{kind: recordOutcome, claim: f.claim.seq, failed: true, data: failure.encode(), at: p.clock()}
+		_, batch := p.journal.add(r)
+		if err := p.journal.settle(batch); err != nil {
+			return p.lose(err)
+		}
+		f.finish(r)
+		return nil
+	}
+	if used {
+		return nil
+	}
+	_, batch := p.journal.add(record{kind: recordUsed, claim: g.claim, at: f.claim.seq})
+	if err := p.journal.write(batch); err != nil {
+		return p.lose(err)
+	}
+	return nil
+}

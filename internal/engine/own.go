@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// hold makes a run that the backend has given to member this process's to
+// execute. Several verbs may learn at once of the same ownership, as when two questions of a run are
+// answered: the first holds the run, and only then reads its log; the others get the first one's execution.
+// The result is nil if the engine has closed, or ctx ended: the run is then taken up later.
+func (e *Engine) hold(ctx context.Context, entry *Entry, member storage.ID, run storage.Run, skip bool) (x *execution, mine bool) {
+	for {
+		e.mu.Lock()
+		if e.closed {
+			e.mu.Unlock()
+			return nil, false
+		}
+		x = e.live[run.ID]
+		if x == nil {
+			x = &execution{engine: e, entry: entry, member: member, token: run.Token, skip: skip, done: make(chan struct{})}
+			e.live[run.ID] = x
+			e.mu.Unlock()
+			return x, true
+		}
+		e.mu.Unlock()
+		if x.token >= run.Token {
+			return x, false
+		}
+		// One that has given the run up, or lost it, is about to end.
+		select {
+		case <-x.done:
+			e.release(run.ID, x)
+		case <-ctx.Done():
+			e.retryLater(run)
+			return nil, false
+		}
+	}
+}
+
+// release forgets an execution that has ended.
+func (e *Engine) release(run storage.ID, x *execution) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.live[run] == x {
+		delete(e.live, run)
+	}
+}
+
+// begin executes a run that is held, as it was loaded since.
+func (e *Engine) begin(x *execution, loaded storage.Loaded) {
+	e.all.Go(func() {
+		x.main(loaded)
+		e.release(loaded.Run.ID, x)
+		if e.backlog.Load() {
+			e.poke() // a slot is free
+		}
+	})
+}
+
+// drop gives up what was held and never begun: because the run rests already, or because of err.
+func (e *Engine) drop(x *execution, run storage.Run, err error) {
+	x.run = run
+	close(x.done)
+	e.release(run.ID, x)
+	if err != nil {
+		// What is recorded is kept; the run is taken up again like any that this process could not write to.
+		e.retryLater(run)
+		e.poke()
+	}
+}
+
+// execute goes on with a run that the backend has given to member. It returns the
+// execution, which may be another verb's; nil if there is none here.
+func (e *Engine) execute(ctx context.Context, entry *Entry, member storage.ID, run storage.Run, skip bool) *execution {
+	x, mine := e.hold(ctx, entry, member, run, skip)
+	if !mine {
+		return x
+	}
+	loaded, err := e.backend.Load(ctx, run.Tenant, run.ID)
+	switch {
+	case err != nil:
+		e.log.Error("run can't be loaded", "run", run.ID, "thread", run.Thread, "error", err)
+		e.drop(x, run, err)
+		return nil
+	case loaded.Run.Token != run.Token || loaded.Run.Owner != member:
+		e.drop(x, loaded.Run, nil) // it has been executed, and given up, meanwhile
+		return nil
+	}
+	e.begin(x, loaded)
+	return x
+}
