@@ -79,6 +79,8 @@ var (
 	ErrInvalidAnswer = engine.ErrInvalidAnswer
 	// ErrNotAllowed: the principal is not in the question's audience.
 	ErrNotAllowed = engine.ErrNotAllowed
+	// ErrIDRequired: an answer without an id, and the engine was told to refuse these.
+	ErrIDRequired = engine.ErrIDRequired
 	// ErrRunConflict: a run with this id was started with another thread, entrypoint or input.
 	ErrRunConflict = engine.ErrRunConflict
 	// ErrRunEnded: there is nothing to cancel.
@@ -88,6 +90,22 @@ var (
 	ErrNothingToRetry = engine.ErrNothingToRetry
 	// ErrStorage: the backend failed. What it said is wrapped; see the errors of package storage.
 	ErrStorage = engine.ErrStorage
+)
+
+// What code gets that asks or acts on an answer, besides [ErrExpired] and [ErrWithdrawn]. All are the same live and on replay.
+var (
+	// ErrNotUnique: an open question of the same name has this [Unique] key. Its id is in [Error].Questions.
+	ErrNotUnique = engine.ErrNotUnique
+	// ErrUnsatisfiable: the question's audience has nobody who could answer.
+	ErrUnsatisfiable = engine.ErrUnsatisfiable
+	// ErrRejected: the action was rejected. The error is also a *[RejectedError].
+	ErrRejected = errors.New("action rejected")
+	// ErrStaleApproval: the approval is for another action, another run or another [Guarded].
+	ErrStaleApproval = engine.ErrStaleApproval
+	// ErrApprovalUsed: the approval has been used by another call.
+	ErrApprovalUsed = engine.ErrApprovalUsed
+	// ErrApprovalExpired: the time for which the approval was given is over.
+	ErrApprovalExpired = engine.ErrApprovalExpired
 )
 
 // What becomes of values; see [ValueError].
@@ -110,6 +128,13 @@ var builtinErrors = map[string]error{
 	"fermata.lossy":     ErrLossy,
 	"fermata.too_large": ErrTooLarge,
 	"fermata.timeout":   ErrTimeout,
+
+	"fermata.not_unique":       ErrNotUnique,
+	"fermata.unsatisfiable":    ErrUnsatisfiable,
+	"fermata.rejected":         ErrRejected,
+	"fermata.stale_approval":   ErrStaleApproval,
+	"fermata.approval_used":    ErrApprovalUsed,
+	"fermata.approval_expired": ErrApprovalExpired,
 	"context.deadline":  context.DeadlineExceeded,
 	"context.canceled":  context.Canceled,
 }

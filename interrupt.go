@@ -2,11 +2,9 @@ package fermata
 
 import (
 	"context"
-	"fmt"
 	"reflect"
 	"sync"
 
-	"github.com/fermata-go/fermata/internal/engine"
 	"github.com/fermata-go/fermata/internal/schema"
 )
 
@@ -17,45 +15,18 @@ import (
 // call of Interrupt is a question of its own, also in a loop.
 //
 // payload is what is shown, and must survive being stored. An answer is checked
-// against the JSON Schema of A before the run wakes. It is never delivered to
+// against the JSON Schema of A before the run wakes. (A Validate method of A is not called: for that declare
+// the question with [NewQuestion].) It is never delivered to
 // a call that shows something else: a changed payload parks the run.
 //
-// Other errors: [ErrExpired] and [ErrWithdrawn], if the question ended so;
+// Other errors: [ErrExpired] and [ErrWithdrawn], if the question ended so; [ErrNotUnique] and
+// [ErrUnsatisfiable], if it was not asked; [ErrInvalid] for an option;
 // *[ValueError] for a payload, and [ErrDefinition] for a type A, that can't be stored.
 //
 // It is LangGraph's interrupt(value), with one question per call and an id for each.
 func Interrupt[A any](ctx context.Context, payload any, options ...AskOption) (A, error) {
-	var answer A
-	s, err := engine.From(ctx)
-	if err != nil {
-		return answer, public(err)
-	}
-	form, err := schemaOf(reflect.TypeFor[A]())
-	if err != nil {
-		return answer, err
-	}
-	v := valuesOf(s)
-	data, err := v.encode(payload)
-	if err != nil {
-		return answer, fmt.Errorf("payload of a question: %w", err)
-	}
-	ask := &engine.Ask{Payload: data, Schema: form}
-	for _, option := range options {
-		option.applyAsk(ask)
-	}
-	reply, err := engine.Interrupt(ctx, ask)
-	if err != nil {
-		return answer, public(err)
-	}
-	if err := v.decode(reply.Value, &answer); err != nil {
-		var zero A
-		return zero, public(reply.Reject(err))
-	}
-	return answer, nil
+	return Inline[A](payload, options...).ask(ctx)
 }
-
-// AskOption is an option of one question.
-type AskOption interface{ applyAsk(*engine.Ask) }
 
 var schemas sync.Map // reflect.Type to form
 

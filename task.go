@@ -125,7 +125,12 @@ func Key(key string) KeyOption { return KeyOption(key) }
 type KeyOption string
 
 func (k KeyOption) applyCall(c *engine.Call) { c.Key = string(k) }
-func (k KeyOption) applyAsk(a *engine.Ask)   { a.Key = string(k) }
+
+func (k KeyOption) applyAsk(a *asking) error {
+	a.Key = string(k)
+	return nil
+}
+func (k KeyOption) applyApprove(a *asking) error { return k.applyAsk(a) }
 
 func checkDefinition(what, name string, noFunc bool, types ...reflect.Type) error {
 	switch {

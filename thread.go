@@ -94,13 +94,13 @@ func (t *Thread[I, O]) Invoke(ctx context.Context, in I, options ...StartOption)
 // all else it is [Engine.Answer], and has its errors.
 //
 // Further errors: [ErrUnknownThread]; [ErrNoQuestion]; [ErrAmbiguous], with the
-// open questions; [ErrStaleRevision]; [ErrThreadBusy]; [ErrParked].
+// open questions; [ErrStaleRevision]; [ErrThreadBusy]; [ErrParked]; [ErrIDRequired], if the engine's options say so.
 func (t *Thread[I, O]) Resume(ctx context.Context, answer any, options ...AnswerOption) (*Run[O], error) {
 	e, err := t.check("resume")
 	if err != nil {
 		return nil, err
 	}
-	a, err := e.answer(answer, options)
+	a, err := e.answer("resume", answer, options)
 	if err != nil {
 		return nil, err
 	}
@@ -282,10 +282,15 @@ func Supersede() StartOption {
 	return startOption(func(r *engine.StartRequest) { r.Supersede = true })
 }
 
-// Enqueue leaves the run to whichever process is free, instead of executing it here.
-func Enqueue() StartOption {
-	return startOption(func(r *engine.StartRequest) { r.Enqueue = true })
-}
+// Enqueue leaves the run to whichever process is free, instead of executing it
+// here. It fits a start and an answer.
+func Enqueue() EnqueueOption { return EnqueueOption{} }
+
+// EnqueueOption is what [Enqueue] returns.
+type EnqueueOption struct{}
+
+func (EnqueueOption) applyStart(r *engine.StartRequest) { r.Enqueue = true }
+func (EnqueueOption) applyAnswer(a *engine.Answer)      { a.Enqueue = true }
 
 // WithConfig gives the run configuration that is stored with it, for [Config].
 // A value that can't be stored makes the start fail with a *[ValueError].
