@@ -303,7 +303,7 @@ func TestTransferKeeps(t *testing.T) {
 			P *uint8  `json:",string"`
 			S string  `json:",string"`
 			F float64 `json:",string"`
-		}{1, nil, "null", 0.5}, `{"N":"1","P":null,"S":"\"null\"","F":"0.5"}`)},
+		}{1, nil, "1", 0.5}, `{"N":"1","P":null,"S":"\"1\"","F":"0.5"}`)},
 		{"custom by pointer", keeps([]byPointer{{1}}, `[1]`)},
 		{"custom root by pointer", keeps(byPointer{1}, `1`)},
 		{"null of its own", keeps([]nullable{{}, {true}}, `[null,true]`)},

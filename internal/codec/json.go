@@ -154,7 +154,7 @@ func (jsonCodec) write(r *root, v any) (data []byte, verify bool, f *fault) {
 		switch {
 		case err != nil:
 			f = marshalFault(err)
-		case !bytes.Contains(data, replaced):
+		case !hasReplacement(data):
 			return data, r.verify || w.foreign, nil
 		}
 	}
@@ -166,9 +166,12 @@ func (jsonCodec) write(r *root, v any) (data []byte, verify bool, f *fault) {
 	return data, r.verify || w.foreign, f
 }
 
-// replaced is what encoding/json writes for a byte that is not UTF-8; a valid
-// U+FFFD it writes as it is.
-var replaced = []byte(`\ufffd`)
+// hasReplacement reports whether a string in data may have lost a byte that
+// was not UTF-8: encoding/json replaces it, by an escape, or with json/v2 beneath by the
+// character itself. It may have been there before, which a closer look tells.
+func hasReplacement(data []byte) bool {
+	return bytes.Contains(data, []byte(`\ufffd`)) || bytes.Contains(data, []byte("\ufffd"))
+}
 
 // writePlain writes what needs no look at more than one kind.
 func writePlain(r *root, v any) ([]byte, bool) {

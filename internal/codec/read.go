@@ -84,7 +84,7 @@ func (r *reader) value(p *plan) *fault {
 		want = stored
 	}
 	if stored != want {
-		return mismatch("a %s is stored, which is no %s; %s", stored, p.typ, remedy)
+		return mismatch("%s is stored, which is no %s; %s", article(stored), p.typ, remedy)
 	}
 	switch p.kind {
 	case sliceKind, arrayKind:
@@ -102,6 +102,13 @@ func (r *reader) value(p *plan) *fault {
 		return probe(p, text)
 	}
 	return nil
+}
+
+func article(k jsonscan.Kind) string {
+	if k == jsonscan.Array || k == jsonscan.Object {
+		return "an " + k.String()
+	}
+	return "a " + k.String()
 }
 
 // probe reads one part alone.
@@ -257,7 +264,7 @@ func (r *reader) quoted(p *plan) *fault {
 		return r.syntax(err)
 	}
 	if kind != jsonscan.String {
-		return mismatch("a %s is stored, and the field has the option string; %s", kind, remedy)
+		return mismatch("%s is stored, and the field has the option string; %s", article(kind), remedy)
 	}
 	inner := reader{Scanner: jsonscan.New([]byte(jsonscan.Unquote(text))), probing: true}
 	if inner.Peek() == jsonscan.Null {

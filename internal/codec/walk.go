@@ -195,7 +195,11 @@ func keyName(k reflect.Value) string {
 		return k.String()
 	}
 	if m, ok := k.Interface().(encoding.TextMarshaler); ok {
-		name, _ := m.MarshalText() // encoding/json reports the error
+		var name []byte
+		_ = guard(func() (err error) { // encoding/json reports the error
+			name, err = m.MarshalText()
+			return err
+		})
 		return string(name)
 	}
 	return fmt.Sprint(k)
