@@ -94,11 +94,17 @@ func inspect(path string, wait time.Duration) error {
 	}
 	defer raw.Close()
 	raw.SetBusyTimeout(wait)
-	_, err = version(&conn{raw: raw}, path)
+	c := &conn{raw: raw}
+	if err := c.run("BEGIN"); err != nil {
+		return describeOpen(path, err)
+	}
+	_, err = version(c, path)
+	c.run("ROLLBACK")
 	return err
 }
 
-// version returns how many migrations the file has seen, or why it can't be used.
+// version returns how many migrations the file has seen, or why it can't be
+// used. It asks more than once, so it needs a transaction: another process may be about to make the tables.
 func version(c *conn, path string) (int, error) {
 	application, err := c.value("PRAGMA application_id")
 	if err != nil {
