@@ -80,8 +80,6 @@ type fault struct {
 	path []string
 }
 
-func faultf(format string, args ...any) *fault { return &fault{err: fmt.Errorf(format, args...)} }
-
 func lossy(format string, args ...any) *fault {
 	return &fault{err: fmt.Errorf("%w: %w", ErrLossy, fmt.Errorf(format, args...))}
 }

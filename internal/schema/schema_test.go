@@ -121,7 +121,6 @@ func TestFor(t *testing.T) {
 type (
 	badHook   string
 	refHook   string
-	loopHook  string
 	dynamic   string
 	wrongHook string
 )

@@ -24,12 +24,9 @@ type (
 		lower
 		Word
 		word
-		A       int   `json:"a,omitempty"`
-		B       int   `json:"-"`
-		C       int   `json:"-,"`
-		D2      int   `json:"bad\"name"`
-		E       int   `json:",omitzero,string"`
-		F       []int `json:",string"`
+		A       int `json:"a,omitempty"`
+		B       int `json:"-"`
+		E       int `json:",omitzero,string"`
 		private int
 		_       int
 	}
@@ -47,15 +44,31 @@ type (
 	}
 )
 
+// odd has tags that are not as they should be, and mean something all the same.
+var odd = reflect.StructOf([]reflect.StructField{
+	{Name: "A", Type: reflect.TypeFor[int](), Tag: `json:"-,"`},
+	{Name: "B", Type: reflect.TypeFor[int](), Tag: `json:"bad\"name"`},
+	{Name: "C", Type: reflect.TypeFor[[]int](), Tag: `json:",string"`},
+	{Name: "D", Type: reflect.TypeFor[int](), Tag: `json:"ü/,unknown"`},
+	{Name: "D2", Type: reflect.TypeFor[int](), Tag: `json:"<&> "`},
+})
+
 // TestOfIsEncodingJSON compares with what encoding/json writes of a value.
 func TestOfIsEncodingJSON(t *testing.T) {
 	t.Parallel()
-	fields, err := jsonfield.Of(reflect.TypeFor[outer]())
+	v := outer{Deep: &Deep{1}, A: 1, E: 1}
+	v.word, v.private = "unused", 1
+	for _, v := range []any{v, reflect.New(odd).Elem().Interface()} {
+		compare(t, v)
+	}
+}
+
+func compare(t *testing.T, v any) {
+	t.Helper()
+	fields, err := jsonfield.Of(reflect.TypeOf(v))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := outer{Deep: &Deep{1}, A: 1, E: 1}
-	v.word, v.private = "unused", 1
 	data, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +99,7 @@ func TestOfIsEncodingJSON(t *testing.T) {
 		if rv, err := reflect.ValueOf(v).FieldByIndexErr(f.Index); err != nil || rv.Type() != f.Type {
 			t.Errorf("%s: %v, %v", f.Go, rv, err)
 		}
-		if want := f.Name == "D"; f.Behind != want {
+		if want := f.Go == "Deep.D"; f.Behind != want {
 			t.Errorf("%s: behind %v", f.Name, f.Behind)
 		}
 		if want := f.Name == "E"; f.Quoted != want || f.OmitZero != want {
