@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/fermata-go/fermata"
-	"github.com/fermata-go/fermata/storage"
 )
 
 // Questions waits until the runs rest and returns the open questions of all
@@ -160,29 +159,4 @@ func listed(questions []fermata.Question) string {
 
 func describe(q fermata.Question) string {
 	return fmt.Sprintf("question %.120s of thread %.40q at %s", q.Payload, q.Thread, q.Path)
-}
-
-// question is a stored question as people see it.
-func (h *Harness) question(q *storage.Question) (fermata.Question, error) {
-	payload, err := h.json(q.Payload)
-	if err != nil {
-		return fermata.Question{}, fmt.Errorf("payload of question %s: %w", q.ID, err)
-	}
-	return fermata.Question{
-		ID: q.ID, Thread: q.Thread, Run: q.Run, Entrypoint: q.Entrypoint, Path: q.Path, Name: q.Name, Key: q.Key,
-		Payload: payload, Schema: q.Schema, State: q.State, Asked: q.Asked, Deadline: q.Deadline,
-	}, nil
-}
-
-// json returns what the engine's codec wrote, as JSON.
-func (h *Harness) json(data []byte) ([]byte, error) {
-	codec := h.options.Engine.Codec
-	if codec == nil || data == nil {
-		return data, nil
-	}
-	var v any
-	if err := codec.Unmarshal(data, &v); err != nil {
-		return nil, err
-	}
-	return json.Marshal(v)
 }

@@ -138,18 +138,19 @@ type asked struct {
 func (h *Harness) open(ctx context.Context, p *process, thread string) ([]asked, error) {
 	var list []asked
 	for _, tenant := range h.knownTenants() {
-		stored, err := p.backend.ListQuestions(ctx, storage.QuestionFilter{
-			Tenant: tenant, Thread: thread, States: []storage.QuestionState{storage.Open}, Limit: 1 << 20,
-		})
-		if err != nil {
-			return nil, err
-		}
-		for i := range stored {
-			q, err := h.question(&stored[i])
+		e := p.engine.Tenant(tenant)
+		filter := fermata.QuestionFilter{Thread: thread, States: []fermata.QuestionState{fermata.QuestionOpen}}
+		for page := (fermata.Page{Limit: 1000}); ; {
+			found, err := e.Questions(ctx, filter, page)
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, asked{Question: q, engine: p.engine.Tenant(tenant)})
+			for _, q := range found.Questions {
+				list = append(list, asked{Question: q, engine: e})
+			}
+			if page.After = found.Next; page.After == "" {
+				break
+			}
 		}
 	}
 	return list, nil
