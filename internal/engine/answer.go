@@ -57,6 +57,7 @@ func (e *Engine) AnswerMany(ctx context.Context, answers []Answer) []Answered {
 	var settlements []storage.Settlement
 	var of []int // settlement to answer
 	entries := make([]*Entry, len(answers))
+	runs := make([]storage.Run, len(answers)) // that asked, as far as they are needed here
 	for i, a := range answers {
 		q, err := e.checkAnswer(ctx, op, &a)
 		if err != nil {
@@ -67,10 +68,14 @@ func (e *Engine) AnswerMany(ctx context.Context, answers []Answer) []Answered {
 		if entries[i] = e.entries[q.Entrypoint]; entries[i] != nil && !a.Enqueue {
 			s.Member = member
 		}
+		runs[i] = storage.Run{ID: q.Run, Tenant: q.Tenant}
 		settlements, of = append(settlements, s), append(of, i)
 	}
 	for n, settled := range e.settle(ctx, settlements) {
 		i := of[n]
+		if settled.Err != nil && entries[i] != nil {
+			e.unsure(runs[i].Tenant, runs[i].ID, settled.Err)
+		}
 		a := &answers[i]
 		if settled.Err == nil && settled.Repeated && !sameAnswer(&settled.Question, a) {
 			settled.Err = &storage.SettledError{Question: settled.Question}
@@ -279,6 +284,9 @@ func (e *Engine) Withdraw(ctx context.Context, tenant string, question storage.I
 	}
 	settled := e.settle(ctx, []storage.Settlement{s})[0]
 	if settled.Err != nil {
+		if entry != nil {
+			e.unsure(q.Tenant, q.Run, settled.Err)
+		}
 		return nil, questionError(op, question, settled.Err)
 	}
 	return e.follow(ctx, entry, member, settled), nil

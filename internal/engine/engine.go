@@ -86,7 +86,8 @@ type Engine struct {
 	mu         sync.Mutex
 	membership storage.Membership
 	live       map[storage.ID]*execution
-	later      map[storage.ID]storage.Run // runs to take up again
+	later      map[storage.ID]overdue // runs to take up again
+	retired    []storage.Membership   // see retire
 	closed     bool
 }
 
@@ -119,7 +120,7 @@ func New(ctx context.Context, backend storage.Backend, options Options, entries 
 	e := &Engine{
 		backend: backend, options: options, log: options.Log,
 		entries: map[string]*Entry{}, wake: make(chan struct{}, 1),
-		live: map[storage.ID]*execution{}, later: map[storage.ID]storage.Run{},
+		live: map[storage.ID]*execution{}, later: map[storage.ID]overdue{},
 	}
 	for _, entry := range entries {
 		if e.entries[entry.Name] != nil {
@@ -207,7 +208,7 @@ func (e *Engine) retryLater(run storage.Run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.closed {
-		e.later[run.ID] = run
+		e.later[run.ID] = overdue{run: run, fence: true}
 	}
 }
 
@@ -289,6 +290,7 @@ func (e *Engine) keep() {
 		}
 		e.inspect()
 		e.takeUp()
+		e.dismiss(e.base)
 		wait := e.options.Tick
 		if next := e.poll(); !next.IsZero() {
 			wait = max(0, min(wait, next.Sub(e.now())))
@@ -308,6 +310,9 @@ func (e *Engine) poll() (next time.Time) {
 		if err != nil {
 			if e.base.Err() == nil && !errors.Is(err, storage.ErrClosed) {
 				e.log.Error("looking for work failed", "error", err)
+				if free > 0 {
+					e.retire(member)
+				}
 			}
 			return time.Time{}
 		}
@@ -332,20 +337,20 @@ func (e *Engine) adopt(member storage.ID, run storage.Run) {
 	e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
 }
 
-// takeUp tries again what could not be written before.
+// takeUp takes up runs that are this process's, and that nothing here executes.
 func (e *Engine) takeUp() {
 	e.mu.Lock()
 	runs := slices.Collect(maps.Values(e.later))
 	clear(e.later)
 	member := e.membership.ID()
 	e.mu.Unlock()
-	for _, run := range runs {
-		taken, err := e.backend.Acquire(e.base, storage.Acquire{Tenant: run.Tenant, Run: run.ID, Member: member, From: []storage.Status{storage.Running}})
-		switch {
-		case err == nil:
-			e.adopt(member, taken)
-		case !errors.Is(err, storage.ErrBusy) && !errors.Is(err, storage.ErrNotFound):
-			e.retryLater(run)
+	for _, o := range runs {
+		if err := e.takeUpOne(member, o); err != nil && !errors.Is(err, storage.ErrClosed) {
+			e.mu.Lock()
+			if !e.later[o.run.ID].fence {
+				e.later[o.run.ID] = o
+			}
+			e.mu.Unlock()
 		}
 	}
 }
@@ -408,6 +413,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.unwatch()
 	e.all.Wait()
 	e.hub.close()
+	e.dismiss(context.WithoutCancel(ctx))
 	e.mu.Lock()
 	membership := e.membership
 	e.mu.Unlock()

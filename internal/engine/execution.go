@@ -58,7 +58,7 @@ func (x *execution) main(loaded storage.Loaded) {
 			return
 		}
 		if loaded, err = x.engine.backend.Load(context.Background(), loaded.Run.Tenant, loaded.Run.ID); err != nil {
-			x.err = storageError("load", x.run.Thread, x.run.ID, err)
+			x.lost(p, storageError("load", p.run.Thread, p.run.ID, err))
 			return
 		}
 		if loaded.Run.Token != p.run.Token || loaded.Run.Status != storage.Running {

@@ -63,6 +63,7 @@ func (e *Engine) Repair(ctx context.Context, tenant, thread string, repair Repai
 	}
 	taken, err := e.backend.Acquire(ctx, storage.Acquire{Tenant: tenant, Run: head.Run.ID, Member: member, From: []storage.Status{storage.Parked}})
 	if err != nil {
+		e.unsure(tenant, head.Run.ID, err)
 		return nil, e.refused(ctx, op, tenant, thread, err)
 	}
 	x, mine := e.hold(ctx, entry, member, taken, false)

@@ -70,6 +70,9 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	}
 	started, err := starter.Start(ctx, storage.Start{Run: run, From: r.From, Supersede: r.Supersede})
 	if err != nil {
+		if !run.Owner.IsZero() {
+			e.unsure(r.Tenant, run.ID, err)
+		}
 		return nil, e.refused(ctx, op, r.Tenant, r.Thread, err)
 	}
 	h := &Handle{engine: e, tenant: r.Tenant, Run: started.Run}
@@ -195,6 +198,7 @@ func (e *Engine) Continue(ctx context.Context, r ContinueRequest) (*Handle, erro
 	}
 	taken, err := e.backend.Acquire(ctx, storage.Acquire{Tenant: r.Tenant, Run: run.ID, Member: member, From: []storage.Status{run.Status}})
 	if err != nil {
+		e.unsure(r.Tenant, run.ID, err)
 		return nil, e.refused(ctx, op, r.Tenant, r.Thread, err)
 	}
 	x, mine := e.hold(ctx, entry, member, taken, false)

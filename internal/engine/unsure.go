@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// unsure is for a verb that got an error and may nevertheless have made the run
+// this process's: its reply may have been lost. If so the run is taken up, since no
+// other process will as long as this one lives.
+func (e *Engine) unsure(tenant string, run storage.ID, err error) {
+	if answered(err) {
+		return
+	}
+	e.mu.Lock()
+	if _, known := e.later[run]; !known && !e.closed {
+		e.later[run] = overdue{run: storage.Run{ID: run, Tenant: tenant}}
+	}
+	e.mu.Unlock()
+	e.poke()
+}
+
+// answered reports whether err is the backend's own no, after which nothing was changed.
+func answered(err error) bool {
+	for _, no := range []error{
+		storage.ErrInvalid, storage.ErrNotFound, storage.ErrBusy, storage.ErrConflict, storage.ErrSettled,
+		storage.ErrClosed, storage.ErrReadOnly, storage.ErrFull, storage.ErrUnsupported,
+	} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
+// overdue is a run to take up.
+type overdue struct {
+	run storage.Run
+	// fence: this process wrote to it, and a write may still be under way. Else
+	// it only may have been given to this process.
+	fence bool
+}
+
+// takeUpOne takes a run up, if nobody does. The error says that it is to be tried again.
+func (e *Engine) takeUpOne(member storage.ID, o overdue) error {
+	row, err := e.backend.Run(e.base, o.run.Tenant, o.run.ID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if row.Status != storage.Running || row.Owner != member {
+		return nil // at rest, or others take it up
+	}
+	if o.fence {
+		row, err = e.backend.Acquire(e.base, storage.Acquire{Tenant: row.Tenant, Run: row.ID, Member: member, From: []storage.Status{storage.Running}})
+		if errors.Is(err, storage.ErrBusy) || errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	e.adopt(member, row)
+	return nil
+}
+
+// retire gives up the membership that polled without getting a reply: runs that
+// it was given then, and that nobody here knows of, are free for all once it
+// leaves, which it does when what it executes has come to rest.
+func (e *Engine) retire(member storage.ID) {
+	fresh, err := e.backend.Join(e.base, e.options.Name)
+	if err != nil {
+		return // the next poll fails too
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.membership.ID() != member {
+		e.retired = append(e.retired, fresh)
+		return
+	}
+	e.retired = append(e.retired, e.membership)
+	e.membership = fresh
+}
+
+// dismiss lets the retired memberships leave that execute nothing.
+func (e *Engine) dismiss(ctx context.Context) {
+	e.mu.Lock()
+	busy := map[storage.ID]bool{}
+	for _, x := range e.live {
+		busy[x.member] = true
+	}
+	var idle, kept []storage.Membership
+	for _, m := range e.retired {
+		if busy[m.ID()] {
+			kept = append(kept, m)
+		} else {
+			idle = append(idle, m)
+		}
+	}
+	e.retired = kept
+	e.mu.Unlock()
+	for _, m := range idle {
+		if err := m.Leave(ctx); err != nil && !errors.Is(err, storage.ErrClosed) {
+			e.mu.Lock()
+			e.retired = append(e.retired, m)
+			e.mu.Unlock()
+		}
+	}
+}
