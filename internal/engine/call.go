@@ -310,7 +310,16 @@ func (p *pass) attempt(claim int64) int {
 // retry records that a new attempt of the call begins, and waits as the policy
 // says. The error is that of the run's stop.
 func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
-	_, batch := p.journal.add(p.supersede(claim, attempt, failure.Retry, failure.cut()))
+	p.mu.Lock()
+	records, err := p.history.reopen(p.engine, claim, attempt, failure)
+	for _, r := range records {
+		p.history.supersede(r)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return p.park(failure.Path, err)
+	}
+	batch := p.journal.addAll(records, nil)
 	if err := p.journal.settle(batch); err != nil {
 		return p.lose(err)
 	}

@@ -140,7 +140,7 @@ type ending struct {
 
 // body runs the entrypoint's function once, and waits for all that it started.
 func (x *execution) body(p *pass) ending {
-	root := p.newScope(opener{path: p.entry.Name, now: p.run.Created}, nil, false)
+	root := p.newScope(opener{path: p.entry.Name, now: p.run.Created}, nil, p.entry.Policy.retries())
 	var e ending
 	e.scope = root
 	p.checkAnswers()

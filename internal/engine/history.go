@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -180,6 +182,41 @@ func (h *history) spend(approval, on int64) {
 	h.used[approval] = on
 }
 
+// reopen lists the records that open a new attempt of a scope that ended in f,
+// and of each failed call found in f, down to where the failure came from: what is
+// repeated must not replay the very failure that it is repeated for.
+func (h *history) reopen(e *Engine, scope int64, attempt int, f *Failure) ([]record, error) {
+	records := []record{{kind: recordAttempt, claim: scope, attempt: attempt, retry: f.Retry, cut: f.cut()}}
+	below := func(scope int64, f *Failure) error {
+		s := h.scopes[scope]
+		if s == nil || len(s.calls)+len(s.keyed) == 0 && s.attempt == 0 {
+			return nil // no durable calls: nothing of its own to supersede
+		}
+		inner, err := h.reopen(e, scope, max(1, s.attempt)+1, f)
+		records = append(records, inner...)
+		return err
+	}
+	for _, branch := range f.Branches {
+		if err := below(branch.Branch, branch); err != nil {
+			return nil, err
+		}
+	}
+	for _, seq := range f.Retry {
+		c := h.claims[seq]
+		if c == nil || !c.failed {
+			continue
+		}
+		inner, err := e.decodeFailure(c.data, seq)
+		if err != nil {
+			return nil, fmt.Errorf("%w: outcome of record %d: %w", storage.ErrCorrupt, seq, err)
+		}
+		if err := below(seq, inner); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
 // supersede opens a new attempt: outcomes of r.retry are forgotten, and what
 // the scope claimed after r.cut.
 func (h *history) supersede(r record) {
@@ -260,13 +297,20 @@ func (h *history) openQuestions(c *pastClaim, to []*pastClaim) []*pastClaim {
 			to = h.openQuestions(inner, to)
 		}
 	}
-	for _, inner := range s.calls {
-		visit(inner)
-	}
-	for _, inner := range s.keyed {
+	for _, inner := range s.inOrder() {
 		visit(inner)
 	}
 	return to
+}
+
+// inOrder lists the calls of the scope, with a key or without, in the order of their claims.
+func (s *pastScope) inOrder() []*pastClaim {
+	if len(s.keyed) == 0 {
+		return s.calls
+	}
+	all := slices.AppendSeq(slices.Clone(s.calls), maps.Values(s.keyed))
+	slices.SortFunc(all, func(a, b *pastClaim) int { return cmp.Compare(a.seq, b.seq) })
+	return all
 }
 
 // openAfter lists the open questions of what the scope claimed after cut.

@@ -226,40 +226,17 @@ func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
 	if err != nil {
 		return err
 	}
-	var records [][]byte
-	var open func(scope int64, f *Failure) error
-	open = func(scope int64, f *Failure) error {
-		number := 1
-		if s := h.scopes[scope]; s != nil {
-			number = max(number, s.attempt)
-		}
-		r := record{kind: recordAttempt, claim: scope, attempt: number + 1, retry: f.Retry, cut: f.cut()}
-		records = append(records, r.encode(&h.sites))
-		for _, branch := range f.Branches {
-			if err := open(branch.Branch, branch); err != nil {
-				return err
-			}
-		}
-		for _, seq := range f.Retry {
-			c := h.claims[seq]
-			if c == nil || !c.failed {
-				continue
-			}
-			inner, err := e.decodeFailure(c.data, seq)
-			if err != nil {
-				return fmt.Errorf("%w: outcome of record %d: %w", storage.ErrCorrupt, seq, err)
-			}
-			if h.scopes[seq] == nil {
-				continue // a task without durable calls: nothing of its own to supersede
-			}
-			if err := open(seq, inner); err != nil {
-				return err
-			}
-		}
-		return nil
+	attempt := 1
+	if body := h.scopes[0]; body != nil {
+		attempt = max(attempt, body.attempt)
 	}
-	if err := open(0, failure); err != nil {
+	opened, err := h.reopen(e, 0, attempt+1, failure)
+	if err != nil {
 		return err
+	}
+	records := make([][]byte, len(opened))
+	for i := range opened {
+		records[i] = opened[i].encode(&h.sites)
 	}
 	return e.extend(loaded, storage.Unit{Records: records})
 }
