@@ -209,4 +209,3 @@ func (v *values) checkAnswer(q *storage.Question, answer []byte) error {
 	}
 	return rules[0].check(v, q, answer)
 }
-

@@ -135,8 +135,8 @@ var builtinErrors = map[string]error{
 	"fermata.stale_approval":   ErrStaleApproval,
 	"fermata.approval_used":    ErrApprovalUsed,
 	"fermata.approval_expired": ErrApprovalExpired,
-	"context.deadline":  context.DeadlineExceeded,
-	"context.canceled":  context.Canceled,
+	"context.deadline":         context.DeadlineExceeded,
+	"context.canceled":         context.Canceled,
 }
 
 func registeredErrors(own map[string]error) (map[string]error, error) {
