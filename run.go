@@ -104,20 +104,19 @@ func (r *Run[O]) Events(ctx context.Context) iter.Seq2[Event, error] {
 				return
 			}
 			event := Event{Seq: e.Seq, At: e.At, Name: e.Name, Path: e.Path, Cached: e.Cached}
-			switch e.Kind {
-			case engine.TaskFinished:
+			switch {
+			case e.Kind == engine.TaskFinished && !e.Nested && len(e.Namespace) == 0:
 				event.Kind = TaskFinished
-			case engine.Paused:
+			case e.Kind == engine.Paused:
 				event.Kind = Paused
 				for i := range e.Questions {
 					event.Questions = append(event.Questions, r.engine.question(&e.Questions[i]))
 				}
-			case engine.Returned:
+			case e.Kind == engine.Returned:
 				event.Kind = Returned
-			case engine.Rested:
+			case e.Kind == engine.Rested:
 				r.see(engine.Revision{Run: e.Run.ID, Seq: e.Run.LastSeq})
-				if e.Run.Status != Finished && e.Run.Status != Interrupted {
-					_, err := r.engine.outcome(e.Run, nil)
+				if err := r.engine.ending(e.Run); err != nil {
 					yield(Event{}, err)
 				}
 				return

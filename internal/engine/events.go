@@ -7,165 +7,373 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fermata-go/fermata/internal/witness"
 	"github.com/fermata-go/fermata/storage"
 )
 
 // EventKind says what happened.
 type EventKind uint8
 
-// The kinds of events.
+// The kinds of events. Custom, Message and Gap are transient, all others are
+// derived from the run's records and its row.
 const (
-	// TaskFinished: a task's result was recorded.
-	TaskFinished EventKind = iota + 1
-	// TaskFailed: a task's failure was recorded.
+	// Began is the first event: the run as the verb found it. Data is the thread's
+	// value before the run, nil if there is none; Questions are those of the last pause before.
+	Began EventKind = iota + 1
+	// TaskStarted: a call of a task or a nested entrypoint was recorded. After a resume: or
+	// is called again, to be replayed or to go on. Data is the input, if the record holds it whole.
+	TaskStarted
+	// TaskFinished: its result was recorded.
+	TaskFinished
+	// TaskFailed: its failure was recorded.
 	TaskFailed
 	// Paused: the run rests; Questions are the open ones, in call order.
 	Paused
 	// Returned: the entrypoint's result.
 	Returned
-	// Rested is the last event of a stream: the run ended, or waits.
+	// Rested is the last event: the run ended, or waits. Run is its state then.
 	Rested
+	// Custom and Message: what the code emitted.
+	Custom
+	Message
+	// Gap: Lost transient events are gone, because the reader was slow.
+	Gap
 )
 
-// Event is something that became durable in a run.
+// Event is something that happened in a run.
 type Event struct {
-	// Seq is the record that the event is derived from: the same event has the same Seq for every reader.
+	// Seq is the record that the event is derived from, or for a transient one
+	// the last record before it; Index tells transient ones apart.
 	Seq     int64
+	Index   int64
 	At      time.Time
 	Kind    EventKind
-	Name    string // of the task or the entrypoint
-	Path    string // of the call
-	Data    []byte // the result
-	Cached  bool
-	Failure *Failure
+	Name    string     // of the task or the entrypoint
+	Path    string     // of the call
+	Task    storage.ID // identity of the call
+	Nested  bool       // a nested entrypoint, not a task
+	Attempt int
+	// Namespace is empty but for what happens in a nested entrypoint.
+	Namespace []string
+	Data      []byte
+	Cached    bool
+	Failure   *Failure
 	// Questions of Paused; some may be settled by the time of the reading.
 	Questions []storage.Question
-	// Run of Rested.
-	Run storage.Run
+	Run       storage.Run // of Began and Rested
+	Lost      int64
 }
 
 // eventPage is how many records a reader of events takes at once.
 const eventPage = 1000
 
-// Events yields what becomes durable in the run from where the handle begins,
-// as it does, and ends when the run rests, after a [Rested] event. Every reader sees
-// the same events in the same order, also in another process; breaking out of the loop only stops the watching.
+// Events yields what happens in the run from where the handle begins, as it
+// happens, and ends with a [Rested] event. Every reader sees the same events in the same order; one in another process
+// misses only the transient ones. Breaking out of the loop only stops the watching.
 func (h *Handle) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		news, unsubscribe := h.engine.hub.subscribe(h.Run.ID)
-		defer unsubscribe()
-		d := deriver{engine: h.engine, tenant: h.tenant, run: h.Run.ID, claims: map[int64]described{}}
-		for read := int64(0); ; {
-			run, records, err := h.engine.backend.Log(ctx, h.tenant, h.Run.ID, read, eventPage)
-			if err != nil {
-				yield(Event{}, storageError("events", h.Run.Thread, h.Run.ID, err))
-				return
-			}
-			for _, stored := range records {
-				read = stored.Seq
-				event, err := d.derive(ctx, run, stored)
-				if err != nil {
-					yield(Event{}, err)
-					return
-				}
-				if stored.Seq <= h.after {
-					continue
-				}
-				if event.Kind != 0 && event.Kind != Rested && !yield(event, nil) {
-					return
-				}
-				if event.Kind == Paused || event.Kind == Rested || event.Kind == Returned && !event.Run.ID.IsZero() {
-					yield(Event{Seq: event.Seq, At: event.At, Kind: Rested, Run: run}, nil)
-					return
-				}
-			}
-			if len(records) == eventPage {
-				continue
-			}
-			if !underWay(run.Status) {
-				yield(Event{Seq: read, At: run.Updated, Kind: Rested, Run: run}, nil)
-				return
-			}
-			select {
-			case _, open := <-news:
-				if !open {
-					yield(Event{}, &Error{Op: "events", Thread: run.Thread, Run: run.ID, Reason: ErrClosed})
-					return
-				}
-			case <-ctx.Done():
-				yield(Event{}, ctx.Err())
-				return
-			}
+		r := &eventReader{Handle: h, yield: yield}
+		r.claims = map[int64]described{}
+		if err := r.read(ctx); err != nil {
+			yield(Event{}, err)
 		}
 	}
 }
 
+// eventReader is one reader of a run's events.
+type eventReader struct {
+	*Handle
+	deriver
+	yield func(Event, error) bool
+	seen  int64 // the last record
+	began bool
+}
+
+var errStopped = errors.New("reader stopped")
+
+// read yields events until the run rests, or the consumer has had enough (nil), or an error.
+func (r *eventReader) read(ctx context.Context) error {
+	news, unsubscribe := r.engine.hub.subscribe(r.Run.ID)
+	defer unsubscribe()
+	index := r.index
+	for {
+		limit, transient, lost := int64(keepAll), []Event(nil), int64(0)
+		if r.execution != nil {
+			limit, transient, lost = r.execution.transient(index)
+		}
+		run, records, err := r.engine.backend.Log(ctx, r.tenant, r.Run.ID, r.seen, eventPage)
+		if err != nil {
+			return storageError("events", r.Run.Thread, r.Run.ID, err)
+		}
+		full := len(records) == eventPage
+		for len(records) > 0 && records[len(records)-1].Seq > limit {
+			records = records[:len(records)-1]
+		}
+		if lost > 0 && !r.yield(Event{Seq: r.seen, At: r.engine.now(), Kind: Gap, Lost: lost}, nil) {
+			return nil
+		}
+		rested, err := r.merge(ctx, run, records, transient, full)
+		if errors.Is(err, errStopped) || rested {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(transient) > 0 && !full {
+			index = transient[len(transient)-1].Index
+		}
+		if full {
+			continue
+		}
+		if !underWay(run.Status) && r.seen == run.LastSeq {
+			if err := r.begin(ctx, run); err != nil {
+				return ignoreStopped(err)
+			}
+			r.yield(Event{Seq: r.seen, At: run.Updated, Kind: Rested, Run: run}, nil)
+			return nil
+		}
+		select {
+		case _, open := <-news:
+			if !open {
+				return &Error{Op: "events", Thread: run.Thread, Run: run.ID, Reason: ErrClosed}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func ignoreStopped(err error) error {
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
+}
+
+// merge yields records' events and transient ones in their common order.
+// With more records to come (full), transient ones that belong after them are left for the next time.
+func (r *eventReader) merge(ctx context.Context, run storage.Run, records []storage.Record, transient []Event, full bool) (rested bool, err error) {
+	last := r.seen
+	if len(records) > 0 {
+		last = records[len(records)-1].Seq
+	}
+	for _, stored := range records {
+		if transient, err = r.yieldBefore(ctx, run, stored.Seq, transient); err != nil {
+			return false, err
+		}
+		r.seen = stored.Seq
+		event, err := r.derive(ctx, run, stored)
+		if err != nil {
+			return false, err
+		}
+		if stored.Seq <= r.after {
+			continue
+		}
+		if err := r.begin(ctx, run); err != nil {
+			return false, err
+		}
+		if event.Kind != 0 && event.Kind != Rested && !r.yield(event, nil) {
+			return false, errStopped
+		}
+		if event.Kind == Paused || event.Kind == Rested || event.Kind == Returned && !event.Run.ID.IsZero() {
+			r.yield(Event{Seq: event.Seq, At: event.At, Kind: Rested, Run: event.Run}, nil)
+			return true, nil
+		}
+	}
+	if !full {
+		_, err = r.yieldBefore(ctx, run, last+1, transient)
+	}
+	return false, err
+}
+
+// yieldBefore yields the transient events that belong before record seq, and returns the others.
+func (r *eventReader) yieldBefore(ctx context.Context, run storage.Run, seq int64, transient []Event) ([]Event, error) {
+	for len(transient) > 0 && transient[0].Seq < seq {
+		if err := r.begin(ctx, run); err != nil {
+			return nil, err
+		}
+		if !r.yield(transient[0], nil) {
+			return nil, errStopped
+		}
+		transient = transient[1:]
+	}
+	return transient, nil
+}
+
+// begin yields the first event, once, and the calls that a resumed run makes again.
+func (r *eventReader) begin(ctx context.Context, run storage.Run) error {
+	if r.began {
+		return nil
+	}
+	r.began = true
+	e := Event{Seq: r.after, At: run.Updated, Kind: Began, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0), Run: run}
+	if !run.Previous.IsZero() {
+		previous, err := r.engine.backend.Run(ctx, r.tenant, run.Previous)
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return storageError("events", run.Thread, run.ID, err)
+		}
+		e.Data = previous.Result
+	}
+	if len(r.open) > 0 {
+		var err error
+		if e.Questions, err = r.questions(ctx, r.open); err != nil {
+			return err
+		}
+	}
+	if !r.yield(e, nil) {
+		return errStopped
+	}
+	for _, again := range r.calledAgain() {
+		if !r.yield(again, nil) {
+			return errStopped
+		}
+	}
+	return nil
+}
+
 // deriver turns records into events.
 type deriver struct {
-	engine   *Engine
-	tenant   string
-	run      storage.ID
 	sites    sites
 	claims   map[int64]described
+	order    []int64 // of claims
+	open     []int64 // of the last pause
 	returned bool
 }
 
 // described is what later records need to know of a claim.
 type described struct {
-	kind Kind
-	name string
-	path string
+	scope int64
+	start Event
+	kind  Kind
+	done  bool
+}
+
+// calledAgain lists the starts of the calls that a pass over the records so far makes again: all but
+// those within a task that has ended, which isn't entered.
+func (r *eventReader) calledAgain() []Event {
+	var again []Event
+	for _, seq := range r.order {
+		c := r.claims[seq]
+		entered := seq <= r.after && c.start.Kind != 0
+		for at := c.scope; at != 0; at = r.claims[at].scope {
+			entered = entered && !r.claims[at].done
+		}
+		if entered {
+			c.start.Seq = r.after
+			again = append(again, c.start)
+		}
+	}
+	return again
 }
 
 // derive returns the event of a record; one without a Kind is none.
-func (d *deriver) derive(ctx context.Context, run storage.Run, stored storage.Record) (Event, error) {
-	r, err := decodeRecord(stored.Data, &d.sites)
+func (r *eventReader) derive(ctx context.Context, run storage.Run, stored storage.Record) (Event, error) {
+	rec, err := decodeRecord(stored.Data, &r.sites)
 	if err != nil {
 		return Event{}, storageError("events", run.Thread, run.ID, err)
 	}
-	e := Event{Seq: stored.Seq, At: stored.At}
-	switch r.kind {
+	e := Event{Seq: stored.Seq, At: stored.At, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0)}
+	switch rec.kind {
 	case recordClaim:
-		path := run.Entrypoint
-		if r.scope != 0 {
-			path = d.claims[r.scope].path
-		}
-		d.claims[stored.Seq] = described{kind: r.call, name: r.name, path: path + "/" + r.name}
+		return r.claimed(run, rec, e), nil
 	case recordOutcome:
-		c := d.claims[r.claim]
-		if c.kind != KindTask {
-			break
+		c := r.claims[rec.claim]
+		c.done = true
+		r.claims[rec.claim] = c
+		if c.start.Kind == 0 {
+			return Event{}, nil
 		}
-		e.Kind, e.Name, e.Path, e.Data, e.Cached = TaskFinished, c.name, c.path, r.data, r.cached
-		if r.failed {
+		e = c.start
+		e.Seq, e.At, e.Kind, e.Data, e.Cached = stored.Seq, stored.At, TaskFinished, rec.data, rec.cached
+		if rec.failed {
 			e.Kind, e.Data = TaskFailed, nil
-			if e.Failure, err = d.engine.decodeFailure(r.data, r.claim); err != nil {
+			if e.Failure, err = r.engine.decodeFailure(rec.data, rec.claim); err != nil {
 				return Event{}, storageError("events", run.Thread, run.ID, errors.Join(storage.ErrCorrupt, err))
 			}
 		}
 	case recordPause:
-		e.Kind, e.Name, e.Path = Paused, run.Entrypoint, run.Entrypoint
-		questions, err := d.engine.questionsOf(ctx, d.tenant, d.run)
-		if err != nil {
+		r.open = rec.open
+		if stored.Seq <= r.after {
+			break
+		}
+		e.Kind, e.Run = Paused, run
+		e.Run.Status, e.Run.LastSeq = storage.Interrupted, stored.Seq
+		if e.Questions, err = r.questions(ctx, rec.open); err != nil {
 			return Event{}, err
 		}
-		e.Questions = slices.DeleteFunc(questions, func(q storage.Question) bool { return !slices.Contains(r.open, q.Seq) })
-		sortBySeq(e.Questions, r.open)
 	case recordReturn:
-		d.returned = true
-		e.Kind, e.Name, e.Path, e.Data = Returned, run.Entrypoint, run.Entrypoint, r.data
+		r.returned = true
+		e.Kind, e.Data = Returned, rec.data
 	case recordAttempt:
-		if r.claim == 0 {
-			d.returned = false
-		}
+		r.superseded(rec)
 	case recordEnd:
-		switch {
-		case r.status == storage.Queued:
-		case r.status == storage.Finished && !d.returned:
-			e.Kind, e.Name, e.Path, e.Data, e.Run = Returned, run.Entrypoint, run.Entrypoint, run.Result, run
-		default:
-			e.Kind = Rested
+		if rec.status == storage.Queued {
+			break
+		}
+		e.Kind, e.Run = Rested, run
+		e.Run.Status, e.Run.LastSeq = rec.status, stored.Seq
+		if rec.status == storage.Finished && !r.returned {
+			e.Kind, e.Data = Returned, run.Result
 		}
 	}
 	return e, nil
+}
+
+// claimed describes a claim, and is the event of one that readers see.
+func (r *eventReader) claimed(run storage.Run, rec record, e Event) Event {
+	outer := r.claims[rec.scope].start
+	if rec.scope == 0 {
+		outer = e
+	}
+	e.Kind, e.Name, e.Path, e.Task = 0, rec.name, outer.Path+"/"+rec.name, taskID(run.ID, e.Seq)
+	e.Namespace = outer.Namespace // a nested entrypoint's start has that of its inside
+	e.Nested = rec.call == KindEntrypoint
+	if e.Nested {
+		e.Namespace = r.enclosing(run, rec.scope)
+	}
+	if rec.call == KindTask || e.Nested {
+		e.Kind = TaskStarted
+		e.Data, _ = witness.Whole(rec.witness)
+	}
+	r.claims[e.Seq] = described{scope: rec.scope, start: e, kind: rec.call}
+	r.order = append(r.order, e.Seq)
+	return e
+}
+
+// enclosing is the namespace of an entrypoint that is called in a scope: a segment per function around it.
+func (r *eventReader) enclosing(run storage.Run, scope int64) []string {
+	var segments []string
+	for ; scope != 0; scope = r.claims[scope].scope {
+		segments = append(segments, segment(r.claims[scope].start.Name, run.ID, scope))
+	}
+	segments = append(segments, segment(run.Entrypoint, run.ID, 0))
+	slices.Reverse(segments)
+	return segments
+}
+
+// superseded forgets what a new attempt makes again.
+func (r *eventReader) superseded(rec record) {
+	if rec.claim == 0 {
+		r.returned = false
+	}
+	for _, seq := range rec.retry {
+		if c, ok := r.claims[seq]; ok {
+			c.done = false
+			r.claims[seq] = c
+		}
+	}
+	r.order = slices.DeleteFunc(r.order, func(seq int64) bool {
+		return r.claims[seq].scope == rec.claim && seq > rec.cut
+	})
+}
+
+// questions reads the questions with these Seq, in this order.
+func (r *eventReader) questions(ctx context.Context, seqs []int64) ([]storage.Question, error) {
+	all, err := r.engine.questionsOf(ctx, r.tenant, r.Run.ID)
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(q storage.Question) bool { return !slices.Contains(seqs, q.Seq) })
+	sortBySeq(all, seqs)
+	return all, nil
 }

@@ -23,6 +23,7 @@ type execution struct {
 	poked     atomic.Bool // something came from outside since the pass began
 	skip      bool        // see pass.skipBlocked
 
+	bus  bus
 	done chan struct{} // closed when this process has given the run up
 	// What follows is set before done is closed.
 	run storage.Run // as it was given up
@@ -75,7 +76,7 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 	}
 	p := &pass{
 		engine: x.engine, entry: x.entry, run: loaded.Run, previous: loaded.Previous, history: h,
-		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip,
+		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip, bus: &x.bus,
 	}
 	base := x.engine.base
 	if setup := x.engine.options.Setup; setup != nil {
@@ -83,6 +84,7 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 	}
 	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, x.entry.Durability, &p.run, h)
+	p.journal.written = func() { x.engine.hub.notify(p.run.ID) }
 	x.pass.Store(p)
 	if reason := x.cancelled.Load(); reason != nil || loaded.Run.CancelRequested {
 		x.cancel(loaded.Run.CancelReason)

@@ -15,11 +15,15 @@ type Handle struct {
 	tenant    string
 	execution *execution // nil: it doesn't execute here
 	after     int64      // events up to this record are of before the verb
+	index     int64      // and transient ones up to this
 	// Run is the run as the verb left it.
 	Run storage.Run
 	// Repeated: the answer was given before, with the same key.
 	Repeated bool
 }
+
+// After is the last record of before the verb.
+func (h *Handle) After() int64 { return h.after }
 
 // Attach returns a handle of an existing run; its events begin after record after.
 func (e *Engine) Attach(ctx context.Context, tenant string, run storage.ID, after int64) (*Handle, error) {

@@ -47,6 +47,7 @@ type pastClaim struct {
 	reminded int64   // reminders of the question that were due
 	refusal  *record // why the question was not asked; then the claim is done, and failed
 	accepted bool    // by a repair: it isn't compared
+	live     bool    // made in this pass
 }
 
 // readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].

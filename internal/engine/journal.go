@@ -43,6 +43,7 @@ type journal struct {
 	flushing bool
 	idle     sync.Cond // flushing became false
 	broken   error     // nothing can be written any more
+	written  func()    // called after each commit; may be nil
 }
 
 // batch is the unit being gathered.
@@ -286,7 +287,12 @@ func (j *journal) end(last *record, finish func(*storage.Unit)) (storage.Committ
 // Crash window: before the backend's commit nothing of the unit exists, its
 // claims were never made and its tasks run again; after it all of it does.
 func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed {
-	defer close(b.done)
+	defer func() {
+		if j.written != nil {
+			j.written()
+		}
+		close(b.done)
+	}()
 	if b.err != nil {
 		return storage.Committed{}
 	}

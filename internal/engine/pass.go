@@ -28,7 +28,9 @@ type pass struct {
 
 	stop   atomic.Pointer[stop]
 	cancel context.CancelFunc
-	asking sync.Mutex // orders questions and withdrawals
+	bus    *bus
+	armed  atomic.Bool // see writeLater
+	asking sync.Mutex  // orders questions and withdrawals
 
 	mu      sync.Mutex // guards the maps of history, and what follows
 	waiting []waiting
@@ -154,7 +156,7 @@ func (p *pass) blocked(c *pastClaim) []*pastClaim {
 func (p *pass) remember(s *Scope, c *pastClaim) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.parent = p.history.claims[s.id]
+	c.parent, c.live = p.history.claims[s.id], true
 	p.history.claims[c.seq] = c
 	if c.key == "" {
 		s.past.calls = append(s.past.calls, c)

@@ -104,6 +104,14 @@ func (s *Scope) Path() string { return s.path }
 // Run returns the run that the scope belongs to, as it was when this process took it.
 func (s *Scope) Run() *storage.Run { return &s.pass.run }
 
+// Name is that of the task or the entrypoint whose code the scope is.
+func (s *Scope) Name() string {
+	if s.future == nil {
+		return s.pass.entry.Name
+	}
+	return s.future.claim.name
+}
+
 // Body reports whether the scope is of the code of an entrypoint, not of a task.
 func (s *Scope) Body() bool {
 	for f := s.future; f != nil; f = f.scope.future {
@@ -223,6 +231,9 @@ func (s *Scope) find(c call) (past *pastClaim, order []int, fresh *pastClaim, er
 // made notes that a fresh claim is in the journal.
 func (s *Scope) made(fresh *pastClaim) {
 	s.lastClaim = fresh.seq
+	if fresh.call == KindTask || fresh.call == KindEntrypoint {
+		s.pass.writeLater()
+	}
 	if s.keep {
 		s.pass.remember(s, fresh)
 	}

@@ -32,7 +32,7 @@ func (x *execution) verify(done *pass, e ending) *stop {
 		}
 	}
 	p := &pass{
-		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true,
+		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true, bus: &bus{},
 		slots: newSlots(x.entry.MaxConcurrency),
 	}
 	base := x.engine.base

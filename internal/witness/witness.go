@@ -51,6 +51,14 @@ func OfKeyed(key, data []byte) []byte {
 	return summarize(key, data).append(nil)
 }
 
+// Whole returns the input that w is the witness of, if w holds all of it.
+func Whole(w []byte) (data []byte, ok bool) {
+	if len(w) == 0 || w[0] != kindWhole {
+		return nil, false
+	}
+	return w[1:], true
+}
+
 // Keyed reports whether w was made by [OfKeyed].
 func Keyed(w []byte) bool { return len(w) > 0 && w[0]&keyedBit != 0 }
 

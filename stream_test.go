@@ -1,0 +1,315 @@
+package fermata_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/fermata-go/fermata"
+)
+
+// script prints a stream, a part a line, with ids as letters in the order of their coming.
+type script struct {
+	letters map[string]string
+}
+
+var idPattern = regexp.MustCompile(`[0-9a-f]{32}(\.end)?`)
+
+func (s *script) print(t *testing.T, run interface {
+	collect(*testing.T, ...fermata.Mode) []fermata.Part
+}, modes ...fermata.Mode,
+) string {
+	t.Helper()
+	var b strings.Builder
+	for _, part := range run.collect(t, modes...) {
+		line := string(part.Data)
+		if len(modes) > 1 {
+			line = string(part.Mode) + " " + line
+		}
+		if len(part.Namespace) > 0 {
+			line = strings.Join(part.Namespace, "|") + " " + line
+		}
+		line = regexp.MustCompile(`"timestamp":"[^"]*"`).ReplaceAllString(line, `"timestamp":T`)
+		b.WriteString(idPattern.ReplaceAllStringFunc(line, s.letter) + "\n")
+	}
+	return b.String()
+}
+
+func (s *script) letter(id string) string {
+	if s.letters == nil {
+		s.letters = map[string]string{}
+	}
+	if s.letters[id] == "" {
+		s.letters[id] = "#" + string(rune('A'+len(s.letters)))
+	}
+	return s.letters[id]
+}
+
+// streamed is a run whose stream is read with options.
+type streamed[O any] struct {
+	*fermata.Run[O]
+	options *fermata.StreamOptions
+}
+
+func (r streamed[O]) collect(t *testing.T, modes ...fermata.Mode) []fermata.Part {
+	t.Helper()
+	var parts []fermata.Part
+	for part, err := range r.Stream(t.Context(), r.options, modes...) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+func TestStreamOfTheSeedInEveryMode(t *testing.T) {
+	type golden struct {
+		modes       []fermata.Mode
+		first, then string
+	}
+	const interrupt = `[{"id":"#I","value":"Please provide feedback: foo bar"}]`
+	for _, g := range []golden{
+		{
+			modes: []fermata.Mode{fermata.StreamUpdates},
+			first: `{"step_1":"foo bar"}` + "\n" + `{"__interrupt__":` + interrupt + "}\n",
+			then:  `{"human_feedback":"foo bar baz"}` + "\n" + `{"step_3":"foo bar baz qux"}` + "\n" + `{"graph":"foo bar baz qux"}` + "\n",
+		},
+		{
+			modes: []fermata.Mode{fermata.StreamValues},
+			first: `{"__interrupt__":` + interrupt + "}\n",
+			then:  "null\n" + `"foo bar baz qux"` + "\n",
+		},
+		{modes: []fermata.Mode{fermata.StreamCustom, fermata.StreamMessages}},
+		{
+			modes: []fermata.Mode{fermata.StreamTasks},
+			first: `{"id":"#G","input":"foo","name":"graph","triggers":["__start__"]}
+{"id":"#A","input":[["foo"],{}],"name":"step_1","triggers":["__pregel_push"]}
+{"error":null,"id":"#A","interrupts":[],"name":"step_1","result":{"__return__":"foo bar"}}
+{"id":"#H","input":[["foo bar"],{}],"name":"human_feedback","triggers":["__pregel_push"]}
+{"error":null,"id":"#G","interrupts":` + interrupt + `,"name":"graph","result":{}}
+`,
+			then: `{"id":"#G","input":"foo","name":"graph","triggers":["__start__"]}
+{"id":"#A","input":[["foo"],{}],"name":"step_1","triggers":["__pregel_push"]}
+{"id":"#H","input":[["foo bar"],{}],"name":"human_feedback","triggers":["__pregel_push"]}
+{"error":null,"id":"#H","interrupts":[],"name":"human_feedback","result":{"__return__":"foo bar baz"}}
+{"id":"#Q","input":[["foo bar baz"],{}],"name":"step_3","triggers":["__pregel_push"]}
+{"error":null,"id":"#Q","interrupts":[],"name":"step_3","result":{"__return__":"foo bar baz qux"}}
+{"error":null,"id":"#G","interrupts":[],"name":"graph","result":{"__end__":"foo bar baz qux"}}
+`,
+		},
+		{
+			modes: []fermata.Mode{fermata.StreamCheckpoints},
+			first: `{"config":{"configurable":{"checkpoint_id":"#G","checkpoint_ns":"","thread_id":"1"}},"metadata":{"parents":{},"source":"input","step":-1},"next":["graph"],"parent_config":null,"tasks":[{"id":"#G","interrupts":[],"name":"graph","state":null}],"values":null}
+`,
+			then: `{"config":{"configurable":{"checkpoint_id":"#G","checkpoint_ns":"","thread_id":"1"}},"metadata":{"parents":{},"source":"input","step":-1},"next":["graph"],"parent_config":null,"tasks":[{"id":"#G","interrupts":` + interrupt + `,"name":"graph","state":null}],"values":null}
+{"config":{"configurable":{"checkpoint_id":"#E","checkpoint_ns":"","thread_id":"1"}},"metadata":{"parents":{},"source":"loop","step":0},"next":[],"parent_config":{"configurable":{"checkpoint_id":"#G","checkpoint_ns":"","thread_id":"1"}},"tasks":[],"values":"foo bar baz qux"}
+`,
+		},
+		{
+			modes: []fermata.Mode{fermata.StreamValues, fermata.StreamUpdates},
+			first: `updates {"step_1":"foo bar"}
+updates {"__interrupt__":` + interrupt + `}
+values {"__interrupt__":` + interrupt + `}
+`,
+			then: `values null
+updates {"human_feedback":"foo bar baz"}
+updates {"step_3":"foo bar baz qux"}
+updates {"graph":"foo bar baz qux"}
+values "foo bar baz qux"
+`,
+		},
+	} {
+		t.Run(fmt.Sprint(g.modes), func(t *testing.T) {
+			onEach(t, func(ground *ground) {
+				t := ground.t
+				ground.deploy(nil, graph)
+				thread := graph.On(ground.engine).Thread("1")
+				run, err := thread.Start(t.Context(), "foo")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = run.Result(t.Context())
+				// The run's id is that of its first checkpoint and of the entrypoint's call.
+				s := script{letters: map[string]string{run.ID().String(): "#G", paused(t, err)[0].ID.String(): "#I", run.ID().String() + ".end": "#E"}}
+				first := s.print(t, streamed[string]{Run: run}, g.modes...)
+				if run, err = thread.Resume(t.Context(), "baz"); err != nil {
+					t.Fatal(err)
+				}
+				then := s.print(t, streamed[string]{Run: run}, g.modes...)
+				rename := func(text string) string {
+					for i, name := range []string{"step_1", "human_feedback", "step_3"} {
+						if m := regexp.MustCompile(`"id":"(#[A-Z])","input":\S*,"name":"` + name).FindStringSubmatch(first + then); m != nil {
+							text = strings.ReplaceAll(text, m[1], "#"+[]string{"A", "H", "Q"}[i]+"!")
+						}
+					}
+					return strings.ReplaceAll(text, "!", "")
+				}
+				want(t, "first", rename(first), g.first)
+				want(t, "then", rename(then), g.then)
+			})
+		})
+	}
+}
+
+func TestDebugStreamOfTheSeed(t *testing.T) {
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, graph)
+		thread := graph.On(g.engine).Thread("1")
+		run, err := thread.Start(t.Context(), "foo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		outline := func(run *fermata.Run[string]) string {
+			var lines []string
+			for _, part := range (streamed[string]{Run: run}).collect(t, fermata.StreamDebug) {
+				var e struct {
+					Step    int
+					Type    string
+					Payload struct{ Name string }
+				}
+				if err := json.Unmarshal(part.Data, &e); err != nil {
+					t.Fatal(err)
+				}
+				lines = append(lines, strings.TrimSpace(fmt.Sprintf("%d %s %s", e.Step, e.Type, e.Payload.Name)))
+			}
+			return strings.Join(lines, ", ")
+		}
+		want(t, "first", outline(run), "-1 checkpoint, 0 task graph, 0 task step_1, 0 task_result step_1, 0 task human_feedback, 0 task_result graph")
+		if run, err = thread.Resume(t.Context(), "baz"); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "then", outline(run), "-1 checkpoint, 0 task graph, 0 task step_1, 0 task human_feedback, 0 task_result human_feedback, 0 task step_3, 0 task_result step_3, 0 task_result graph, 0 checkpoint")
+	})
+}
+
+func TestCustomPartsStandBetweenTheRecords(t *testing.T) {
+	speaking := fermata.NewTask("speaking", func(ctx context.Context, n int) (int, error) {
+		if err := fermata.Emit(ctx, n); err != nil {
+			return 0, err
+		}
+		if err := fermata.EmitMessage(ctx, "token", map[string]any{"user": "bob"}); err != nil {
+			return 0, err
+		}
+		return n, fermata.Emit(ctx, map[string]int{"a": 2})
+	})
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (string, error) {
+		if err := fermata.Emit(ctx, "start"); err != nil {
+			return "", err
+		}
+		if _, err := speaking.Call(ctx, n); err != nil {
+			return "", err
+		}
+		answer, err := fermata.Interrupt[string](ctx, "go on?")
+		if err != nil {
+			return "", err
+		}
+		return answer, fermata.Emit(ctx, "end")
+	})
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, flow)
+		thread := flow.On(g.engine).Thread("1")
+		run, err := thread.Start(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		modes := []fermata.Mode{fermata.StreamCustom, fermata.StreamMessages, fermata.StreamUpdates}
+		var s script
+		want(t, "first", s.print(t, streamed[string]{Run: run}, modes...), `custom "start"
+custom 1
+messages ["token",{"langgraph_node":"speaking","langgraph_step":0,"user":"bob"}]
+custom {"a":2}
+updates {"speaking":1}
+updates {"__interrupt__":[{"id":"#A","value":"go on?"}]}
+`)
+		if run, err = thread.Resume(t.Context(), "yes"); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "then", s.print(t, streamed[string]{Run: run}, modes...), `custom "end"
+updates {"flow":"yes"}
+`)
+	})
+}
+
+func TestStreamOfANestedEntrypoint(t *testing.T) {
+	add := fermata.NewTask("add", func(_ context.Context, n int) (int, error) { return n + 1, nil })
+	child := fermata.NewEntrypoint("child", func(ctx context.Context, n int) (string, error) {
+		n, err := add.Call(ctx, n)
+		if err != nil {
+			return "", err
+		}
+		answer, err := fermata.Interrupt[string](ctx, "child-q")
+		return fmt.Sprint(n, answer), err
+	})
+	parent := fermata.NewEntrypoint("parent", func(ctx context.Context, n int) (string, error) {
+		s, err := child.Call(ctx, n)
+		if err != nil {
+			return "", err
+		}
+		n, err = add.Call(ctx, 100)
+		return fmt.Sprint(s, n), err
+	})
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, parent)
+		thread := parent.On(g.engine).Thread("1")
+		run, err := thread.Start(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := script{letters: map[string]string{run.ID().String(): "#P"}}
+		nested := &fermata.StreamOptions{Nested: true}
+		want(t, "first", s.print(t, streamed[string]{run, nested}), `parent:#P {"add":2}
+{"__interrupt__":[{"id":"#B","value":"child-q"}]}
+`)
+		if run, err = thread.Resume(t.Context(), "R"); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "nested", s.print(t, streamed[string]{run, nested}), `parent:#P {"child":"2R"}
+{"add":101}
+{"parent":"2R101"}
+`)
+		want(t, "without", s.print(t, streamed[string]{run, nil}), `{"add":101}
+{"parent":"2R101"}
+`)
+	})
+}
+
+func TestUnawaitedTaskEndsBeforeTheRunDoes(t *testing.T) {
+	onEach(t, func(g *ground) {
+		t := g.t
+		returned := make(chan struct{})
+		background := fermata.NewTask("bg", func(ctx context.Context, n int) (int, error) {
+			<-returned
+			return n, nil
+		})
+		flow := fermata.NewEntrypoint("ff", func(ctx context.Context, n int) (string, error) {
+			background.Go(ctx, n)
+			return "done", nil
+		})
+		g.deploy(nil, flow)
+		run, err := flow.On(g.engine).Thread("1").Start(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for event, err := range run.Events(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, err := json.Marshal(event)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines = append(lines, string(line)); len(lines) == 1 {
+				close(returned)
+			}
+		}
+		want(t, "events", lines, []string{`{"ff":"done"}`, `{"bg":1}`})
+	})
+}
