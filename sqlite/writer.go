@@ -319,23 +319,31 @@ func (t *tx) note(n storage.Note) {
 
 // patiently repeats f while it finds the file locked by another process, at
 // most for limit, or until stop is closed. The pauses are short and of random
-// length: locks are held for about a millisecond, and whoever asks more often gets them sooner.
+// length. A busy process leaves the lock free for some ten microseconds between
+// its commits, and whoever asks more often meets that moment sooner: so who has waited for long asks more often.
 func patiently(limit time.Duration, stop <-chan struct{}, busy *atomic.Int64, f func() error) error {
 	err := f()
 	if driver.ErrCode(err).ToPrimary() != driver.ResultBusy {
 		return err
 	}
-	deadline := time.Now().Add(limit)
+	begin := time.Now()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for try := 0; ; try++ {
 		if busy != nil {
 			busy.Add(1)
 		}
-		if !time.Now().Before(deadline) {
+		waited := time.Since(begin)
+		if waited >= limit {
 			return err
 		}
-		pause := 50 * time.Microsecond << min(try/8, 5) // up to 1.6 ms
+		pause := 50 * time.Microsecond
+		switch {
+		case waited > time.Second:
+			pause = time.Millisecond // this is no commit, but a long transaction
+		case waited < 10*time.Millisecond:
+			pause <<= min(try/4, 3)
+		}
 		timer.Reset(pause/2 + rand.N(pause))
 		select {
 		case <-timer.C:
