@@ -11,9 +11,10 @@ import (
 	"github.com/fermata-go/fermata"
 )
 
-// script prints a stream, a part a line, with ids as letters in the order of their coming.
+// script prints a stream, a part a line, with ids as numbers in the order of their coming.
 type script struct {
 	letters map[string]string
+	given   int
 }
 
 var idPattern = regexp.MustCompile(`[0-9a-f]{32}(\.end)?`)
@@ -43,7 +44,8 @@ func (s *script) letter(id string) string {
 		s.letters = map[string]string{}
 	}
 	if s.letters[id] == "" {
-		s.letters[id] = "#" + string(rune('A'+len(s.letters)))
+		s.given++
+		s.letters[id] = fmt.Sprint("#", s.given)
 	}
 	return s.letters[id]
 }
@@ -142,7 +144,7 @@ values "foo bar baz qux"
 				then := s.print(t, streamed[string]{Run: run}, g.modes...)
 				rename := func(text string) string {
 					for i, name := range []string{"step_1", "human_feedback", "step_3"} {
-						if m := regexp.MustCompile(`"id":"(#[A-Z])","input":\S*,"name":"` + name).FindStringSubmatch(first + then); m != nil {
+						if m := regexp.MustCompile(`"id":"(#\d)","input":[^\n]*,"name":"` + name).FindStringSubmatch(first + then); m != nil {
 							text = strings.ReplaceAll(text, m[1], "#"+[]string{"A", "H", "Q"}[i]+"!")
 						}
 					}
@@ -225,7 +227,7 @@ custom 1
 messages ["token",{"langgraph_node":"speaking","langgraph_step":0,"user":"bob"}]
 custom {"a":2}
 updates {"speaking":1}
-updates {"__interrupt__":[{"id":"#A","value":"go on?"}]}
+updates {"__interrupt__":[{"id":"#1","value":"go on?"}]}
 `)
 		if run, err = thread.Resume(t.Context(), "yes"); err != nil {
 			t.Fatal(err)
@@ -265,7 +267,7 @@ func TestStreamOfANestedEntrypoint(t *testing.T) {
 		s := script{letters: map[string]string{run.ID().String(): "#P"}}
 		nested := &fermata.StreamOptions{Nested: true}
 		want(t, "first", s.print(t, streamed[string]{run, nested}), `parent:#P {"add":2}
-{"__interrupt__":[{"id":"#B","value":"child-q"}]}
+{"__interrupt__":[{"id":"#1","value":"child-q"}]}
 `)
 		if run, err = thread.Resume(t.Context(), "R"); err != nil {
 			t.Fatal(err)
