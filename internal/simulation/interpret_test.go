@@ -1,0 +1,241 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/internal/simulation/model"
+)
+
+// define makes the tasks of the program, as a process does when it starts.
+func (p *process) define() {
+	p.tasks = map[string]*fermata.Task[int, int]{}
+	for i := range p.program.Tasks {
+		t := &p.program.Tasks[i]
+		var options []fermata.TaskOption
+		if t.Attempts > 0 {
+			options = append(options, fermata.Retry(fermata.RetryPolicy{
+				MaxAttempts: t.Attempts, NoJitter: true, On: func(error) bool { return true },
+			}))
+		}
+		p.tasks[t.Name] = fermata.NewTask(t.Name, func(ctx context.Context, in int) (int, error) {
+			at := placeOf(ctx)
+			if p.settings.Blind {
+				in = at.input
+			}
+			at.life += fmt.Sprintf(".%d", fermata.Attempt(ctx))
+			if t.Body == nil {
+				return p.ledger.execute(ctx, p, t, at, in, fermata.Attempt(ctx))
+			}
+			return p.scope(ctx, at, t.Body, in)
+		}, options...)
+	}
+}
+
+func (p *process) body(ctx context.Context, in int) (int, error) {
+	return p.scope(ctx, place{life: fmt.Sprint(p.ledger.Epoch())}, p.program.Body, in)
+}
+
+// place is where code stands. It travels with the context, past the engine.
+type place struct {
+	site  string // of the call that opened the scope
+	life  string // attempts of the scopes around, and the epoch
+	input int    // of the call, for [settings.Blind]
+}
+
+type placeKey struct{}
+
+func placeOf(ctx context.Context) place {
+	at, _ := ctx.Value(placeKey{}).(place)
+	return at
+}
+
+// scope interprets the body of an entrypoint or of a task.
+func (p *process) scope(ctx context.Context, at place, body []model.Stmt, in int) (int, error) {
+	f := &frame{p: p, at: at}
+	f.vars[0] = in
+	end := f.block(ctx, body)
+	if end != nil {
+		return end.value, end.err
+	}
+	return model.Mix(f.vars[:]...), nil
+}
+
+type frame struct {
+	p       *process
+	at      place
+	vars    [model.NumVars]int
+	futures [model.NumFutures]*pending
+	turns   []int
+	caught  []error
+}
+
+type pending struct {
+	*fermata.Future[int]
+	site string
+}
+
+// ending is how a scope comes to its end.
+type ending struct {
+	value int
+	err   error
+}
+
+func (f *frame) block(ctx context.Context, block []model.Stmt) *ending {
+	for i := range block {
+		if end := f.stmt(ctx, &block[i]); end != nil {
+			return end
+		}
+	}
+	return nil
+}
+
+func (f *frame) stmt(ctx context.Context, s *model.Stmt) *ending {
+	switch s.Op {
+	case model.Let:
+		f.vars[s.Var] = s.Arg.Eval(&f.vars)
+	case model.Call:
+		return f.settle(ctx, s, f.start(ctx, s, s.Arg.Eval(&f.vars)))
+	case model.Go:
+		f.futures[s.Future] = f.start(ctx, s, s.Arg.Eval(&f.vars))
+	case model.Await:
+		if f.futures[s.Future] != nil {
+			return f.settle(ctx, s, f.futures[s.Future])
+		}
+	case model.Fan:
+		return f.fan(ctx, s)
+	case model.Ask:
+		return f.ask(ctx, s)
+	case model.If:
+		if s.Arg.Eval(&f.vars)%2 == 0 {
+			return f.block(ctx, s.Body)
+		}
+		return f.block(ctx, s.Else)
+	case model.Loop:
+		f.turns = append(f.turns, 0)
+		for turn := range s.N {
+			f.turns[len(f.turns)-1] = turn
+			if end := f.block(ctx, s.Body); end != nil {
+				return end
+			}
+			if f.vars[s.Var]%3 == 0 {
+				break
+			}
+		}
+		f.turns = f.turns[:len(f.turns)-1]
+	case model.Fail:
+		return f.fail(s)
+	case model.Return:
+		return &ending{value: s.Arg.Eval(&f.vars)}
+	}
+	return nil
+}
+
+func (f *frame) start(ctx context.Context, s *model.Stmt, input int) *pending {
+	site := model.Site(f.at.site, s.ID, f.turns)
+	ctx = context.WithValue(ctx, placeKey{}, place{site: site, life: f.at.life, input: input})
+	var options []fermata.CallOption
+	if key := s.Keyed(f.turns); key != "" {
+		options = append(options, fermata.Key(key))
+	}
+	if f.p.settings.Blind {
+		input = 0
+	}
+	return &pending{f.p.tasks[s.Task].Go(ctx, input, options...), site}
+}
+
+// settle hands the end of a call to the code.
+func (f *frame) settle(ctx context.Context, s *model.Stmt, call *pending) *ending {
+	value, err := call.Result(ctx)
+	if failure, ok := err.(*fermata.TaskError); ok { //nolint:errorlint // nothing may wrap it
+		f.p.ledger.deliver(f.p, call.site, f.at.life, model.MixString(failure.Error()))
+		if !s.Catch {
+			return &ending{err: fmt.Errorf("statement %d: %w", s.ID, err)}
+		}
+		f.caught = append(f.caught, err)
+		f.vars[s.Var] = model.ValueOf(tasksOf(failure))
+		return nil
+	}
+	if err != nil {
+		return f.stopped(s, err)
+	}
+	f.p.ledger.deliver(f.p, call.site, f.at.life, value)
+	f.vars[s.Var] = value
+	return nil
+}
+
+// tasksOf lists the tasks that a failure came through, outermost first.
+func tasksOf(err error) []string {
+	var names []string
+	for failure := (*fermata.TaskError)(nil); errors.As(err, &failure); {
+		names = append(names, failure.Task)
+		err = nil
+		for _, inner := range failure.Unwrap() {
+			if cause, ok := inner.(*fermata.TaskError); ok { //nolint:errorlint // the direct cause
+				err = cause
+			}
+		}
+	}
+	return names
+}
+
+// stopped is for an error of a durable call that is not the call's own: the code has to pass it up.
+func (f *frame) stopped(s *model.Stmt, err error) *ending {
+	switch f.p.settings.Paused {
+	case goOn:
+		f.vars[s.Var] = 7
+		return nil
+	case failOtherwise:
+		return &ending{err: errors.New("something else")}
+	case panicInstead:
+		panic("something else")
+	}
+	return &ending{err: err}
+}
+
+func (f *frame) fan(ctx context.Context, s *model.Stmt) *ending {
+	futures := make([]*pending, s.N)
+	for i := range futures {
+		f.turns = append(f.turns, i)
+		futures[i] = f.start(ctx, s, model.Mix(s.Arg.Eval(&f.vars), i))
+		f.turns = f.turns[:len(f.turns)-1]
+	}
+	sum := 0
+	for _, i := range s.Order {
+		if end := f.settle(ctx, s, futures[i]); end != nil {
+			return end
+		}
+		sum = model.Mix(sum, f.vars[s.Var])
+	}
+	f.vars[s.Var] = sum
+	return nil
+}
+
+func (f *frame) ask(ctx context.Context, s *model.Stmt) *ending {
+	var options []fermata.AskOption
+	if key := s.Keyed(f.turns); key != "" {
+		options = append(options, fermata.Key(key))
+	}
+	payload := s.Arg.Eval(&f.vars)
+	answer, err := fermata.Interrupt[int](ctx, payload, options...)
+	if err != nil {
+		return f.stopped(s, err)
+	}
+	f.p.ledger.answered(payload, answer)
+	f.vars[s.Var] = answer
+	return nil
+}
+
+func (f *frame) fail(s *model.Stmt) *ending {
+	switch {
+	case s.Wrap == model.Panics:
+		panic(fmt.Sprintf("statement %d panics", s.ID))
+	case s.Wrap == model.Last && len(f.caught) > 0:
+		return &ending{err: fmt.Errorf("statement %d: %w", s.ID, f.caught[len(f.caught)-1])}
+	case s.Wrap == model.All && len(f.caught) > 0:
+		return &ending{err: fmt.Errorf("statement %d: %w", s.ID, errors.Join(f.caught...))}
+	}
+	return &ending{err: fmt.Errorf("statement %d fails", s.ID)}
+}

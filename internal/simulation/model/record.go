@@ -1,0 +1,231 @@
+package model
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// Run is the model's record of one run.
+type Run struct {
+	input   int
+	root    *record
+	seq     int // of the last claim
+	failure *Failure
+	asked   int // questions
+	results map[Result]int
+	// successes of leaves, by site
+	successes map[string]int
+}
+
+// Result is a recorded success of a task.
+type Result struct {
+	Path  string
+	Value int
+}
+
+// Results are all recorded successes so far, superseded ones too, with how often each came.
+func (r *Run) Results() map[Result]int { return r.results }
+
+// Asked is the number of questions so far.
+func (r *Run) Asked() int { return r.asked }
+
+// NewRun makes the record of a run that has done nothing.
+func NewRun(input int) *Run {
+	return &Run{input: input, root: &record{}, results: map[Result]int{}, successes: map[string]int{}}
+}
+
+// record is what a scope did so far.
+type record struct {
+	calls []*entry
+	keyed map[string]*entry
+}
+
+func (r *record) empty() bool { return len(r.calls) == 0 && len(r.keyed) == 0 }
+
+// all returns the entries in the order of their claims.
+func (r *record) all() []*entry {
+	all := slices.Clone(r.calls)
+	for _, e := range r.keyed {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+	return all
+}
+
+// entry is a claimed call and what became of it.
+type entry struct {
+	seq      int
+	callee   Callee
+	key      string
+	input    int
+	done     bool
+	value    int
+	failure  *Failure // done, and it failed
+	attempt  int
+	inner    *record // of the scope that it opened
+	question *Question
+}
+
+// Callee names what is called.
+type Callee struct {
+	Kind string // "task" or "question"
+	Name string
+}
+
+// Question as the model sees it.
+type Question struct {
+	Path     string // of the scope that asks
+	Payload  int
+	Answered bool
+	Answer   int
+	// ID is for who compares: the question's id outside.
+	ID string
+}
+
+// Failure is how a scope ended in error.
+type Failure struct {
+	// Tasks that the failure came through, outermost first; without the entrypoint.
+	Tasks []string
+	Panic bool // of the outermost
+
+	entry  *entry   // that failed; nil: the run
+	retry  []*entry // of the own scope, found in the error
+	cut    int      // the last claim before the first of them was handed over
+	hidden bool     // failures were handed over, and none of them is in the error
+}
+
+// Hidden reports whether a new attempt would know of nothing to repeat.
+func (f *Failure) Hidden() bool { return f.hidden }
+
+// supersede opens a new attempt of the scope that ended in f: what is in its error
+// is forgotten, down to where it came from, and what was claimed since it was known.
+func (r *record) supersede(f *Failure) {
+	if len(f.retry) == 0 {
+		return
+	}
+	r.calls = slices.DeleteFunc(r.calls, func(e *entry) bool { return e.seq > f.cut })
+	for key, e := range r.keyed {
+		if e.seq > f.cut {
+			delete(r.keyed, key)
+		}
+	}
+	for _, e := range f.retry {
+		below := e.failure
+		e.done, e.failure = false, nil
+		if e.inner != nil && !e.inner.empty() || e.attempt > 1 {
+			e.attempt++
+		}
+		if e.inner != nil && below != nil {
+			e.inner.supersede(below)
+		}
+	}
+}
+
+// Continue opens a new attempt of a failed run. It reports false if there is nothing to repeat.
+func (r *Run) Continue() bool {
+	if r.failure == nil || r.failure.hidden {
+		return false
+	}
+	r.root.supersede(r.failure)
+	r.failure = nil
+	return true
+}
+
+// Questions lists the open questions of the run in call order, whoever waits for them.
+func (r *Run) Questions() []*Question { return openQuestions(r.root, nil) }
+
+func openQuestions(r *record, to []*Question) []*Question {
+	if r == nil {
+		return to
+	}
+	for _, e := range r.all() {
+		switch {
+		case e.done:
+		case e.question != nil:
+			if !e.question.Answered {
+				to = append(to, e.question)
+			}
+		default:
+			to = openQuestions(e.inner, to)
+		}
+	}
+	return to
+}
+
+// blocked reports whether all that the scope of e can do is wait for open questions.
+func (e *entry) blocked() bool {
+	if e.inner == nil {
+		return false
+	}
+	waits := false
+	for _, inner := range e.inner.all() {
+		switch {
+		case inner.done:
+		case inner.question != nil:
+			if inner.question.Answered {
+				return false
+			}
+			waits = true
+		case inner.blocked():
+			waits = true
+		default:
+			return false
+		}
+	}
+	return waits
+}
+
+// Clone copies a run, but for its questions, which both runs share.
+func (r *Run) Clone() *Run {
+	c := cloner{entries: map[*entry]*entry{}}
+	out := &Run{input: r.input, seq: r.seq, root: c.record(r.root), asked: r.asked, results: maps.Clone(r.results), successes: maps.Clone(r.successes)}
+	out.failure = c.failure(r.failure)
+	return out
+}
+
+type cloner struct{ entries map[*entry]*entry }
+
+func (c *cloner) record(r *record) *record {
+	if r == nil {
+		return nil
+	}
+	out := &record{calls: make([]*entry, len(r.calls))}
+	for i, e := range r.calls {
+		out.calls[i] = c.entry(e)
+	}
+	for key, e := range r.keyed {
+		if out.keyed == nil {
+			out.keyed = map[string]*entry{}
+		}
+		out.keyed[key] = c.entry(e)
+	}
+	return out
+}
+
+func (c *cloner) entry(e *entry) *entry {
+	if e == nil {
+		return nil
+	}
+	if known := c.entries[e]; known != nil {
+		return known
+	}
+	out := *e
+	c.entries[e] = &out
+	out.inner = c.record(e.inner)
+	out.failure = c.failure(e.failure)
+	return &out
+}
+
+func (c *cloner) failure(f *Failure) *Failure {
+	if f == nil {
+		return nil
+	}
+	out := *f
+	out.entry = c.entry(f.entry)
+	out.retry = make([]*entry, len(f.retry))
+	for i, e := range f.retry {
+		out.retry[i] = c.entry(e)
+	}
+	return &out
+}
