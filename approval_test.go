@@ -1,0 +1,402 @@
+package fermata_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fermata-go/fermata"
+)
+
+type transfer struct {
+	To    string `json:"to"`
+	Cents int64  `json:"cents"`
+}
+
+func (a transfer) Validate() error {
+	if a.Cents <= 0 {
+		return errors.New("must move money")
+	}
+	return nil
+}
+
+// bank is a guarded task that remembers what it did.
+func bank(name string, c *calls, options ...fermata.TaskOption) *fermata.Guarded[transfer, string] {
+	return fermata.NewGuarded(name, func(_ context.Context, a transfer) (string, error) {
+		c.add(fmt.Sprintf("%s %d", a.To, a.Cents))
+		return fmt.Sprintf("sent %d to %s", a.Cents, a.To), nil
+	}, options...)
+}
+
+type verdict = fermata.Verdict[transfer]
+
+func TestApprovedActionIsTheOneThatRuns(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer  string
+		options []fermata.ApproveOption
+		refused string // pointer of the field error, "-" for none
+		result  string
+		did     map[string]int
+	}{
+		"approved":                       {`{"decision":"approve"}`, nil, "-", "sent 1000 to ada", map[string]int{"ada 1000": 1}},
+		"rejected":                       {`{"decision":"reject","reason":"no"}`, nil, "-", "rejected: no", nil},
+		"edited":                         {`{"decision":"edit","action":{"to":"ada","cents":5}}`, []fermata.ApproveOption{fermata.AllowEdit()}, "-", "sent 5 to ada", map[string]int{"ada 5": 1}},
+		"edited without leave":           {`{"decision":"edit","action":{"to":"ada","cents":5}}`, nil, "/decision", "", nil},
+		"edited to what can't be":        {`{"decision":"edit","action":{"to":"ada","cents":-5}}`, []fermata.ApproveOption{fermata.AllowEdit()}, "/action", "", nil},
+		"edit without an action":         {`{"decision":"edit"}`, []fermata.ApproveOption{fermata.AllowEdit()}, "", "", nil},
+		"approved with a smuggled one":   {`{"decision":"approve","action":{"to":"eve","cents":90000}}`, []fermata.ApproveOption{fermata.AllowEdit()}, "", "", nil},
+		"approved with another, no edit": {`{"decision":"approve","action":{"to":"eve","cents":90000}}`, nil, "/action", "", nil},
+		"no decision":                    {`{}`, nil, "/decision", "", nil},
+		"another decision":               {`{"decision":"maybe"}`, nil, "/decision", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onEach(t, func(g *ground) {
+				did := &calls{}
+				send := bank("send", did)
+				flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+					approval, err := send.Approve(ctx, transfer{"ada", 1000}, c.options...)
+					var rejected *fermata.RejectedError
+					if errors.As(err, &rejected) {
+						if _, err := send.Run(ctx, approval); !errors.Is(err, fermata.ErrInvalid) {
+							t.Errorf("a rejected action: error %v", err)
+						}
+						return "rejected: " + rejected.Reason, nil
+					}
+					if err != nil {
+						return "", err
+					}
+					return send.Run(ctx, approval)
+				})
+				g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+				q := g.ask(flow, "1")
+				_, err := g.engine.Answer(g.t.Context(), q.ID, json.RawMessage(c.answer))
+				if c.refused != "-" {
+					wantErr(g.t, c.answer, err, fermata.ErrInvalidAnswer)
+					var fields *fermata.AnswerError
+					if !errors.As(err, &fields) || c.refused != "" && fields.Fields[0].Pointer != c.refused {
+						g.t.Errorf("%s: error %v, want a field error at %q", c.answer, err, c.refused)
+					}
+					want(g.t, "what was done", did.take(), nil)
+					return
+				}
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				want(g.t, "result", g.end(flow, "1"), c.result)
+				want(g.t, "what was done", did.take(), c.did)
+			})
+		})
+	}
+}
+
+// An answer that was accepted by the schema alone smuggles nothing in.
+func TestSmuggledActionIsNotRun(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		g.deploy(nil, flow)
+		q := g.ask(flow, "1")
+		settle(g.t, g.open(g.t, nil), q.ID, `{"decision":"approve","action":{"to":"eve","cents":90000}}`)
+		wantErr(g.t, "the run", g.rest(flow, "1").Err, fermata.ErrParked)
+		want(g.t, "what was done", did.take(), nil)
+	})
+}
+
+func TestApprovalIsUsedOnce(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send, wire := bank("send", did), bank("wire", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			if _, err := wire.Run(ctx, approval); !errors.Is(err, fermata.ErrStaleApproval) {
+				return "", fmt.Errorf("another task: %w", err)
+			}
+			if _, err := send.RunAction(ctx, approval, transfer{"ada", 1001}); !errors.Is(err, fermata.ErrStaleApproval) {
+				return "", fmt.Errorf("another amount: %w", err)
+			}
+			action, err := approval.Action()
+			if err != nil {
+				return "", err
+			}
+			out, err := send.RunAction(ctx, approval, action)
+			if err != nil {
+				return "", err
+			}
+			for range 3 {
+				if _, err := send.Run(ctx, approval); !errors.Is(err, fermata.ErrApprovalUsed) {
+					return "", fmt.Errorf("again: %w", err)
+				}
+			}
+			_, err = fermata.Interrupt[string](ctx, "replay?")
+			return out, err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		g.answer(g.ask(flow, "1"), verdict{Decision: fermata.Approve})
+		s := g.rest(flow, "1")
+		if len(s.Questions) != 1 {
+			g.t.Fatalf("run is %s: %v", s.Status, s.Err)
+		}
+		g.deploy(nil, flow)
+		g.answer(s.Questions[0], "go")
+		want(g.t, "result", g.end(flow, "1"), "sent 1000 to ada")
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+// Branches that share an approval run it once, and it stays the same one's on every replay.
+func TestApprovalIsUsedByOneBranch(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			results := make([]string, 8)
+			branches := fermata.NewGroup(ctx)
+			for i := range results {
+				branches.Go(func(ctx context.Context) error {
+					_, err := send.Run(ctx, approval)
+					switch {
+					case err == nil:
+						results[i] = "sent"
+					case errors.Is(err, fermata.ErrApprovalUsed):
+						results[i] = "refused"
+					default:
+						return err
+					}
+					return nil
+				})
+			}
+			if err := branches.Wait(); err != nil {
+				return "", err
+			}
+			_, err = fermata.Interrupt[string](ctx, "replay of "+strings.Join(results, " "))
+			return strings.Join(results, " "), err
+		})
+		g.deploy(nil, flow)
+		g.answer(g.ask(flow, "1"), verdict{Decision: fermata.Approve})
+		s := g.rest(flow, "1")
+		if len(s.Questions) != 1 {
+			g.t.Fatalf("run is %s: %v", s.Status, s.Err)
+		}
+		g.deploy(nil, flow)
+		g.answer(s.Questions[0], "go")
+		out := g.end(flow, "1")
+		if strings.Count(out, "sent") != 1 || strings.Count(out, "refused") != 7 {
+			g.t.Errorf("branches: %s", out)
+		}
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+func TestApprovalExpires(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000}, fermata.ValidFor(time.Hour))
+			if err != nil {
+				return "", err
+			}
+			if _, err := fermata.Interrupt[string](ctx, "now?"); err != nil {
+				return "", err
+			}
+			out, err := send.Run(ctx, approval)
+			if errors.Is(err, fermata.ErrApprovalExpired) {
+				_, err := fermata.Interrupt[string](ctx, "too late")
+				return "too late", err
+			}
+			return out, err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		for thread, after := range map[string]time.Duration{"in time": 50 * time.Minute, "too late": 70 * time.Minute} {
+			g.answer(g.ask(flow, thread), verdict{Decision: fermata.Approve})
+			now := g.rest(flow, thread).Questions[0]
+			g.advance(after)
+			g.answer(now, "go")
+			s := g.rest(flow, thread)
+			if thread == "in time" {
+				want(g.t, thread, s.Value, "sent 1000 to ada")
+				continue
+			}
+			want(g.t, "question when it was too late", string(s.Questions[0].Payload), `"too late"`)
+			g.answer(s.Questions[0], "so be it")
+			want(g.t, thread, g.end(flow, thread), "too late")
+		}
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+// A task that drafts anew each time it runs, and then asks: a verdict on one
+// draft releases no other.
+func TestVerdictOnADraftReleasesNoOther(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did, drafts := &calls{}, &calls{}
+		send := bank("send", did)
+		draft := fermata.NewTask("draft", func(ctx context.Context, _ string) (string, error) {
+			action := transfer{"ada", int64(1000 * drafts.add("draft"))}
+			approval, err := send.Approve(ctx, action)
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		for _, lenient := range []bool{false, true} {
+			var options []fermata.EntrypointOption
+			name := "strict"
+			if lenient {
+				options, name = append(options, fermata.Lenient()), "lenient"
+			}
+			flow := fermata.NewEntrypoint(name, func(ctx context.Context, _ string) (string, error) {
+				return draft.Call(ctx, "")
+			}, options...)
+			g.deploy(nil, flow)
+			q := g.ask(flow, name)
+			g.answer(q, verdict{Decision: fermata.Approve})
+			s := g.rest(flow, name)
+			if s.Status == fermata.Finished || s.Err == nil {
+				g.t.Errorf("%s: run is %s, %v", name, s.Status, s.Err)
+			}
+			if !lenient {
+				var diverged *fermata.DivergenceError
+				if !errors.As(s.Err, &diverged) || diverged.Recorded.Name != "send" {
+					g.t.Errorf("%s: error %v, want a divergence at the question", name, s.Err)
+				}
+			} else if !strings.Contains(s.Err.Error(), fermata.ErrStaleApproval.Error()) {
+				g.t.Errorf("%s: error %v, want a stale approval", name, s.Err)
+			}
+			want(g.t, "what was done", did.take(), nil)
+		}
+	})
+}
+
+// An approval can't leave the run, in whatever way.
+func TestApprovalIsNotData(t *testing.T) {
+	t.Parallel()
+	g := &ground{t: t, open: memoryOpener(t)}
+	did := &calls{}
+	send := bank("send", did)
+	var kept *fermata.Approval[transfer]
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+		approval, err := send.Approve(ctx, transfer{"ada", 1000})
+		if err != nil {
+			return "", err
+		}
+		kept = approval
+		return "", fermata.Save(ctx, approval)
+	})
+	thief := fermata.NewEntrypoint("thief", func(ctx context.Context, _ string) (string, error) {
+		if _, err := send.Run(ctx, kept); !errors.Is(err, fermata.ErrStaleApproval) {
+			t.Errorf("an approval of another run: error %v", err)
+		}
+		if _, err := send.Run(ctx, nil); !errors.Is(err, fermata.ErrInvalid) {
+			t.Errorf("no approval: error %v", err)
+		}
+		if _, err := send.Run(ctx, &fermata.Approval[transfer]{}); !errors.Is(err, fermata.ErrInvalid) {
+			t.Errorf("a made up approval: error %v", err)
+		}
+		return "", nil
+	})
+	g.deploy(nil, flow, thief)
+	g.answer(g.ask(flow, "1"), verdict{Decision: fermata.Approve})
+	if s := g.rest(flow, "1"); s.Status != fermata.Failed || !strings.Contains(s.Err.Error(), "approval") {
+		t.Errorf("saving an approval: run is %s, %v", s.Status, s.Err)
+	}
+	if _, err := thief.On(g.engine).Thread("2").Invoke(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	want(t, "what was done", did.take(), nil)
+}
+
+func TestReviewPayloads(t *testing.T) {
+	t.Parallel()
+	action := fermata.ActionRequest{Action: "send", Args: map[string]any{"to": "ada"}}
+	human := func(config fermata.HumanInterruptConfig) func(context.Context) (string, error) {
+		return func(ctx context.Context) (string, error) {
+			r, err := fermata.AskHuman(ctx, fermata.HumanInterrupt{ActionRequest: action, Config: config, Description: "send *it*?"})
+			out, _ := json.Marshal(r)
+			return string(out), err
+		}
+	}
+	review := func(ctx context.Context) (string, error) {
+		d, err := fermata.AskReview(ctx, fermata.ReviewRequest{
+			ActionRequests: []fermata.ReviewAction{{Name: "send", Args: map[string]any{"n": 1}, Description: "first"}, {Name: "drop", Args: map[string]any{}}},
+			ReviewConfigs: []fermata.ReviewConfig{
+				{ActionName: "send", AllowedDecisions: []string{"approve", "edit"}, ArgsSchema: json.RawMessage(`{"type":"object","properties":{"n":{"type":"integer"}}}`)},
+				{ActionName: "drop", AllowedDecisions: []string{"approve", "reject"}},
+			},
+		})
+		out, _ := json.Marshal(d)
+		return string(out), err
+	}
+	all := fermata.HumanInterruptConfig{AllowAccept: true, AllowEdit: true, AllowIgnore: true, AllowRespond: true}
+	const request = `[{"action_request":{"action":"send","args":{"to":"ada"}},"config":{"allow_ignore":true,"allow_respond":true,"allow_edit":true,"allow_accept":true},"description":"send *it*?"}]`
+	const reviewed = `{"action_requests":[{"name":"send","args":{"n":1},"description":"first"},{"name":"drop","args":{}}],"review_configs":[{"action_name":"send","allowed_decisions":["approve","edit"],"args_schema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"action_name":"drop","allowed_decisions":["approve","reject"]}]}`
+	for name, c := range map[string]struct {
+		ask     func(context.Context) (string, error)
+		payload string
+		answer  string
+		want    string // "": refused
+	}{
+		"accept":             {human(all), request, `[{"type":"accept","args":null}]`, `{"type":"accept","args":null}`},
+		"edit":               {human(all), request, `[{"type":"edit","args":{"action":"send","args":{"to":"bob"}}}]`, `{"type":"edit","args":{"action":"send","args":{"to":"bob"}}}`},
+		"response":           {human(all), request, `[{"type":"response","args":"why?"}]`, `{"type":"response","args":"why?"}`},
+		"ignore":             {human(all), request, `[{"type":"ignore","args":null}]`, `{"type":"ignore","args":null}`},
+		"two responses":      {human(all), request, `[{"type":"ignore","args":null},{"type":"accept","args":null}]`, ``},
+		"none":               {human(all), request, `[]`, ``},
+		"another type":       {human(all), request, `[{"type":"approve","args":null}]`, ``},
+		"edit of nothing":    {human(all), request, `[{"type":"edit","args":"bob"}]`, ``},
+		"response of no one": {human(all), request, `[{"type":"response","args":null}]`, ``},
+		"edit not allowed":   {human(fermata.HumanInterruptConfig{AllowAccept: true}), "", `[{"type":"edit","args":{"action":"send","args":{}}}]`, ``},
+		"decisions": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"send","args":{"n":2}}},{"type":"reject","message":"no"}]}`,
+			`[{"type":"edit","edited_action":{"name":"send","args":{"n":2}}},{"type":"reject","message":"no"}]`},
+		"one decision too few": {review, reviewed, `{"decisions":[{"type":"approve"}]}`, ``},
+		"decision not allowed": {review, reviewed, `{"decisions":[{"type":"reject"},{"type":"approve"}]}`, ``},
+		"edited out of schema": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"send","args":{"n":"x"}}},{"type":"approve"}]}`, ``},
+		"edit without action":  {review, reviewed, `{"decisions":[{"type":"edit"},{"type":"approve"}]}`, ``},
+		"action without edit":  {review, reviewed, `{"decisions":[{"type":"approve","edited_action":{"name":"send","args":{}}},{"type":"approve"}]}`, ``},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := &ground{t: t, open: memoryOpener(t)}
+			flow := askingFlow("flow", &calls{}, c.ask)
+			g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+			q := g.ask(flow, "1")
+			if c.payload != "" {
+				want(t, "payload", string(q.Payload), c.payload)
+			}
+			_, err := g.engine.Answer(t.Context(), q.ID, json.RawMessage(c.answer))
+			if c.want == "" {
+				wantErr(t, c.answer, err, fermata.ErrInvalidAnswer)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			want(t, "result", g.end(flow, "1"), c.want)
+		})
+	}
+}
