@@ -107,6 +107,9 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 	v.limit = max(0, v.limit)
 	entries := make([]*engine.Entry, len(entrypoints))
 	for i, definition := range entrypoints {
+		if definition == nil {
+			return nil, definitionError("entrypoint", "", errNilDefinition)
+		}
 		entry, err := definition.define(v)
 		if err != nil {
 			return nil, err

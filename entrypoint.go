@@ -46,6 +46,9 @@ type Definition interface {
 }
 
 func (e *Entrypoint[I, O]) define(v *values) (*engine.Entry, error) {
+	if e == nil {
+		return nil, definitionError("entrypoint", "", errNilDefinition)
+	}
 	if e.err != nil {
 		return nil, e.err
 	}

@@ -2,8 +2,12 @@ package fermata
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/fermata-go/fermata/internal/codec"
 	"github.com/fermata-go/fermata/internal/engine"
@@ -138,6 +142,10 @@ func checkDefinition(what, name string, noFunc bool, types ...reflect.Type) erro
 		return definitionError(what, name, fmt.Errorf("it has no name"))
 	case len(name) > maxName:
 		return definitionError(what, name[:40]+"…", fmt.Errorf("its name is longer than %d bytes", maxName))
+	case !utf8.ValidString(name):
+		return definitionError(what, name, fmt.Errorf("its name is not UTF-8"))
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return definitionError(what, name, fmt.Errorf("its name has control characters"))
 	case noFunc:
 		return definitionError(what, name, fmt.Errorf("it has no function"))
 	}
@@ -151,6 +159,8 @@ func checkDefinition(what, name string, noFunc bool, types ...reflect.Type) erro
 
 // maxName bounds the names of tasks, entrypoints and questions, in bytes: they are stored with each call.
 const maxName = 128
+
+var errNilDefinition = errors.New("it is nil: make it with NewEntrypoint before the engine")
 
 func definitionError(what, name string, err error) error {
 	return &Error{Op: "define", Reason: ErrDefinition, Err: fmt.Errorf("%s %q: %w", what, name, err)}

@@ -66,7 +66,7 @@ func (t *Thread[I, O]) Start(ctx context.Context, in I, options ...StartOption) 
 	if err != nil {
 		return nil, &Error{Op: "start", Thread: t.id, Reason: ErrInvalid, Err: err}
 	}
-	r := engine.StartRequest{Entrypoint: t.bound.entrypoint.name, Tenant: e.tenant, Thread: t.id, Input: data}
+	r := engine.StartRequest{Entrypoint: t.bound.entrypoint.name, Def: t.bound.entrypoint, Tenant: e.tenant, Thread: t.id, Input: data}
 	for _, option := range options {
 		option.applyStart(&r)
 	}

@@ -18,6 +18,7 @@ const maxThreadID = 256
 // StartRequest asks for a new run.
 type StartRequest struct {
 	Entrypoint string
+	Def        any // its identity; nil: whatever has that name
 	Tenant     string
 	Thread     string
 	Run        storage.ID // zero: a fresh one
@@ -46,6 +47,12 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	entry, err := e.entry(op, r.Entrypoint)
 	if err != nil {
 		return nil, err
+	}
+	if r.Def != nil && r.Def != entry.Def {
+		return nil, &Error{
+			Op: op, Thread: r.Thread, Reason: ErrUnknownEntry, Err: fmt.Errorf("the engine has another one of the name %q", r.Entrypoint),
+			Hint: "start the entrypoint that was passed to New",
+		}
 	}
 	if err := checkThread(op, r.Thread); err != nil {
 		return nil, err
