@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/fermata-go/fermata/storage"
+)
+
+// busSize bounds the transient events that a run keeps for its readers.
+const busSize = 1024
+
+// bus holds the latest transient events of a run that executes here. Each has
+// a place in the order of the run's records – after the last one that was committed when it came – which
+// is the same for every reader.
+type bus struct {
+	mu     sync.Mutex
+	events []Event // the latest, oldest first
+	count  int64   // that ever came
+}
+
+func (b *bus) publish(e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.count++
+	e.Index = b.count
+	if len(b.events) == busSize {
+		b.events = append(b.events[:0:0], b.events[busSize/2:]...)
+	}
+	b.events = append(b.events, e)
+}
+
+// after returns the events whose Index is above the given one, and how many of those are lost.
+func (b *bus) after(index int64) (events []Event, lost int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	first := b.count - int64(len(b.events)) // Index of the one before the oldest
+	if index < first {
+		lost, index = first-index, first
+	}
+	return append(events, b.events[index-first:]...), lost
+}
+
+// Emit publishes a transient event of the code that ctx belongs to, to whoever
+// reads the run's events in this process. What code emits again on a replay is suppressed.
+func Emit(ctx context.Context, kind EventKind, data []byte) error {
+	s, err := From(ctx)
+	if err != nil {
+		return err
+	}
+	p := s.pass
+	if p.verify || s.replaying() || s.waitedHere() {
+		return nil
+	}
+	e := Event{
+		At: p.engine.now(), Kind: kind, Name: s.Name(), Path: s.path, Task: taskID(p.run.ID, s.id),
+		Namespace: s.namespace(), Attempt: max(1, s.attempt), Data: data,
+	}
+	p.journal.mu.Lock()
+	e.Seq = p.journal.sent
+	p.bus.publish(e)
+	p.journal.mu.Unlock()
+	p.engine.hub.notify(p.run.ID)
+	return nil
+}
+
+// transient returns what came to the bus after index, with the last record
+// that readers may see together with it: what comes to the bus later has its place after that.
+func (x *execution) transient(index int64) (sent int64, events []Event, lost int64) {
+	p := x.pass.Load()
+	if p == nil || p.journal == nil {
+		return 0, nil, 0
+	}
+	p.journal.mu.Lock()
+	defer p.journal.mu.Unlock()
+	sent = p.journal.sent
+	select {
+	case <-x.done:
+		sent = keepAll
+	default:
+	}
+	events, lost = x.bus.after(index)
+	return sent, events, lost
+}
+
+// waitedHere reports whether an earlier pass has been where the scope is now:
+// between the last call of the record, which had no result, and what waits for it.
+func (s *Scope) waitedHere() bool {
+	if s.past == nil || s.next == 0 || s.next != len(s.past.calls) {
+		return false
+	}
+	last := s.past.calls[s.next-1]
+	return !last.live && !last.settled()
+}
+
+// settled reports whether a claim has come to what its caller waits for.
+func (c *pastClaim) settled() bool {
+	return c.done || c.question != nil && c.question.State > storage.Open
+}
+
+// taskID identifies a call for the readers of events.
+func taskID(run storage.ID, claim int64) storage.ID {
+	id := run
+	for i := range 8 {
+		id[15-i] ^= byte(claim >> (8 * i))
+	}
+	return id
+}
+
+// namespace is that of the events of this scope: one segment per function around the innermost nested entrypoint.
+func (s *Scope) namespace() []string {
+	var chain []*Scope
+	for at := s; at.future != nil; at = at.future.scope {
+		if at.future.claim.call == KindEntrypoint {
+			for outer := at.future.scope; ; outer = outer.future.scope {
+				chain = append(chain, outer)
+				if outer.future == nil {
+					break
+				}
+			}
+			break
+		}
+	}
+	var segments []string
+	for i := len(chain) - 1; i >= 0; i-- {
+		segments = append(segments, segment(chain[i].Name(), s.pass.run.ID, chain[i].id))
+	}
+	return segments
+}
+
+func segment(name string, run storage.ID, claim int64) string {
+	return name + ":" + taskID(run, claim).String()
+}
+
+// claimDelay is how long a claim may wait to be written with the run's next append.
+const claimDelay = 20 * time.Millisecond
+
+// writeLater makes claims durable, and so visible, of calls that take long.
+func (p *pass) writeLater() {
+	if p.journal.durability == Exit || p.journal.dry || !p.armed.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(claimDelay, func() {
+		p.armed.Store(false)
+		if p.ctx.Err() == nil && p.stopped() == nil {
+			p.journal.flush()
+		}
+	})
+}
