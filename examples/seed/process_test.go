@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -302,6 +303,79 @@ func TestStoppedAtTheQuestion(t *testing.T) {
 		t.Errorf("asked %s, before %s", same, question)
 	}
 	x.answer("baz").check(t, 0, afterAnswer("baz")...)
+}
+
+// TestReadme holds the terminal in README.md to what is really printed.
+func TestReadme(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process can't be sent an interrupt there")
+	}
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "<!-- printed by examples/seed -->\n```console\n")
+	shown, _, found := strings.Cut(rest, "```")
+	sessions := strings.Split(shown, "$ go run ./examples/seed\n")
+	if !found || len(sessions) != 3 {
+		t.Fatalf("README.md shows %d sessions, want 2", len(sessions)-1)
+	}
+	p := newPlace(t)
+	for i, session := range sessions[1:] {
+		terminal, stdin, cmd := p.terminal(t)
+		want, typed := strings.Replace(session, "^C", "", 1), "" // the terminal shows what is typed
+		if want == session {
+			want, typed = strings.Replace(session, "baz\n", "", 1), "baz\n"
+		}
+		var got strings.Builder
+		for b := make([]byte, 4096); ; {
+			n, err := terminal.Read(b)
+			got.Write(b[:n])
+			if err != nil {
+				break
+			}
+			if !strings.HasSuffix(got.String(), "> ") {
+				continue
+			}
+			if typed == "" {
+				err = cmd.Process.Signal(os.Interrupt)
+			} else {
+				_, err = io.WriteString(stdin, typed)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(anyID(want), anyID(got.String())); diff != "" {
+			t.Errorf("session %d (-README.md +now):\n%s", i+1, diff)
+		}
+	}
+}
+
+// terminal starts the program with both outputs in one place, as a terminal has them.
+func (p place) terminal(t *testing.T) (output io.Reader, stdin io.Writer, cmd *exec.Cmd) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command(binary, "-db", p.db)
+	cmd.Stdout, cmd.Stderr = w, w
+	if stdin, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		r.Close()
+	})
+	return r, stdin, cmd
 }
 
 // TestKilledAnywhere kills the program at random points of its life, again and
