@@ -156,10 +156,11 @@ func addRuns(c *conn, rows []*questionRow) error {
 	return nil
 }
 
-// The two indexes that have the ids of questions.
+// Where the id of a question may be. An IN for the first two would cost as much as the statement.
 const (
-	openByID    = "INDEXED BY question_open WHERE tenant = ? AND restricted IN (0, 1) AND id = ? AND state = 1"
-	settledByID = "INDEXED BY question_settled WHERE tenant = ? AND id = ? AND state <> 1"
+	openByID       = "INDEXED BY question_open WHERE tenant = ? AND restricted = 0 AND id = ? AND state = 1"
+	restrictedByID = "INDEXED BY question_open WHERE tenant = ? AND restricted = 1 AND id = ? AND state = 1"
+	settledByID    = "INDEXED BY question_settled WHERE tenant = ? AND id = ? AND state <> 1"
 )
 
 // findQuestion reads one question.
@@ -173,7 +174,7 @@ func (b *Backend) findQuestion(c *conn, tenant string, id storage.ID) (*question
 
 // findQuestionRow is findQuestion without what the question has from its run.
 func (b *Backend) findQuestionRow(c *conn, tenant string, id storage.ID) (*questionRow, error) {
-	for _, where := range [...]string{openByID, settledByID} {
+	for _, where := range [...]string{openByID, settledByID, restrictedByID} {
 		rows, err := b.manyQuestions(c, c.query("SELECT "+questionColumns+" FROM question "+where).text(tenant).blob(id[:]))
 		if err != nil {
 			return nil, err
@@ -224,8 +225,9 @@ func (t *tx) checkQuestions(u *storage.Unit, f *fence) error {
 			return invalid("append: question %s is there twice", q.ID)
 		}
 		ids[q.ID] = true
-		exists, err := t.query("SELECT 1 FROM question " + openByID + " UNION ALL SELECT 1 FROM question " + settledByID).
-			text(u.Tenant).blob(q.ID[:]).text(u.Tenant).blob(q.ID[:]).first(nil)
+		exists, err := t.query("SELECT 1 FROM question " + openByID + " UNION ALL SELECT 1 FROM question " + restrictedByID +
+			" UNION ALL SELECT 1 FROM question " + settledByID).
+			text(u.Tenant).blob(q.ID[:]).text(u.Tenant).blob(q.ID[:]).text(u.Tenant).blob(q.ID[:]).first(nil)
 		if err != nil {
 			return err
 		}

@@ -167,10 +167,12 @@ func (t *tx) closeOpen(n int64, state storage.QuestionState, at int64) (int, err
 // closeQuestions settles what a unit closes; questions that are not open, or not of the run, are left alone.
 func (t *tx) closeQuestions(u *storage.Unit, f *fence, at int64) error {
 	for _, id := range u.Close {
-		_, err := t.closeRows(t.query("SELECT "+questionColumns+" FROM question "+openByID+" AND k > ? AND k < ?").
-			text(u.Tenant).blob(id[:]).int(f.n<<questionBits).int((f.n+1)<<questionBits), u.CloseState, at)
-		if err != nil {
-			return fmt.Errorf("close question %s: %w", id, err)
+		for _, where := range [...]string{openByID, restrictedByID} {
+			_, err := t.closeRows(t.query("SELECT "+questionColumns+" FROM question "+where+" AND k > ? AND k < ?").
+				text(u.Tenant).blob(id[:]).int(f.n<<questionBits).int((f.n+1)<<questionBits), u.CloseState, at)
+			if err != nil {
+				return fmt.Errorf("close question %s: %w", id, err)
+			}
 		}
 	}
 	return nil

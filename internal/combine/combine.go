@@ -47,6 +47,7 @@ type Queue[T any] struct {
 	// Only the leader touches these: the batch under way and what it is made from.
 	batch   []T
 	callers []*waiter[T]
+	crowded bool // the batch before had several callers
 }
 
 // New returns a queue whose batches are run by run, one at a time, each on the
@@ -171,7 +172,9 @@ func (q *Queue[T]) abandon(w *waiter[T]) bool {
 
 // lead runs one batch, with w's operation in it, and hands over.
 func (q *Queue[T]) lead(w *waiter[T]) (err error) {
-	runtime.Gosched() // callers of the batch before, just woken, may come back with more
+	if q.crowded {
+		runtime.Gosched() // the callers of the batch before, just woken, may come back with more
+	}
 	q.mu.Lock()
 	callers := q.waiting
 	q.waiting = q.callers[:0]
@@ -229,7 +232,7 @@ func (q *Queue[T]) release(leader *waiter[T], callers []*waiter[T], err error) {
 		}
 		callers[i] = nil
 	}
-	q.callers = callers[:0]
+	q.callers, q.crowded = callers[:0], len(callers) > 1
 	q.handOver()
 }
 
