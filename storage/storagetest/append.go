@@ -343,6 +343,14 @@ func appendUniqueReplaced(w *world) {
 	c := w.tryAppend(unit(r, storage.Unit{Questions: []storage.Question{{ID: w.newID(), Name: "n", Unique: "u"}}}))
 	var unique *storage.UniqueError
 	w.true(errors.As(c.Err, &unique) && unique.Question == again.ID, "the key is held by %s, error %v", again.ID, c.Err)
+	// Another run can't close it, and so not replace it.
+	other := w.running(w.join())
+	c = w.tryAppend(unit(other, storage.Unit{
+		Close: []storage.ID{again.ID}, CloseState: storage.Withdrawn,
+		Questions: []storage.Question{{ID: w.newID(), Name: "n", Unique: "u"}},
+	}))
+	w.is(c.Err, storage.ErrUnique, "a key that another run's question holds")
+	w.state(again, storage.Open)
 }
 
 func appendAtomic(w *world) {

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fermata-go/fermata/storage"
@@ -129,13 +130,18 @@ func copyQuestions(w *world) {
 
 func copyIndependent(w *world) {
 	m := w.join()
-	r := w.inStatus(m, storage.Failed)
+	r := w.running(m)
+	for range 9 {
+		w.append(&r, storage.Unit{})
+	}
+	w.append(&r, storage.Unit{Status: storage.Failed})
 	c := w.copied(r.Thread, "to")[0]
+	before := w.data(r)
 	r, c = w.acquire(r, m, storage.Failed), w.acquire(c, m, storage.Failed)
 	w.append(&r, storage.Unit{Records: records("source")})
 	w.append(&c, storage.Unit{Records: records("copy 1", "copy 2")})
-	same(w, "records of the source", w.data(r), []string{"record 1", "source"})
-	same(w, "records of the copy", w.data(c), []string{"record 1", "copy 1", "copy 2"})
+	same(w, "records of the source", w.data(r), append(slices.Clone(before), "source"))
+	same(w, "records of the copy", w.data(c), append(slices.Clone(before), "copy 1", "copy 2"))
 }
 
 func copyBusy(w *world) {

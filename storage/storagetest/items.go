@@ -245,16 +245,9 @@ func itemPages(w *world) {
 	w.put(shuffled[:5]...)
 	same(w, "all items", itemNames(w.items(storage.ItemFilter{})), itemNames(want))
 	for _, n := range []int{1, 3, 5, 14} {
-		var paged []storage.Item
-		f := storage.ItemFilter{Limit: n}
-		for {
-			page := w.items(f)
-			paged = append(paged, page...)
-			if len(page) < n {
-				break
-			}
-			f.After = &page[n-1]
-		}
+		paged := byPages(w, n, func(last *storage.Item) []storage.Item {
+			return w.items(storage.ItemFilter{Limit: n, After: last})
+		})
 		same(w, fmt.Sprintf("items by pages of %d", n), itemNames(paged), itemNames(want))
 	}
 	same(w, "a page below a prefix", itemNames(w.items(storage.ItemFilter{Prefix: []string{"a"}, After: &want[2], Limit: 3})), itemNames(want[3:6]))

@@ -36,16 +36,28 @@ func (w *world) list(f storage.QuestionFilter) []storage.Question {
 func (w *world) pages(f storage.QuestionFilter, n int) []storage.Question {
 	w.Helper()
 	f.Limit = n
-	var all []storage.Question
-	for {
-		page := w.list(f)
-		w.true(len(page) <= n, "%d questions for the limit %d", len(page), n)
+	return byPages(w, n, func(last *storage.Question) []storage.Question {
+		f.After = last
+		return w.list(f)
+	})
+}
+
+// byPages reads pages of n until one is not full. read is given the last of the page before.
+func byPages[T any](w *world, n int, read func(last *T) []T) []T {
+	w.Helper()
+	var all []T
+	var last *T
+	for range 1000 {
+		page := read(last)
+		w.true(len(page) <= n, "%d on a page for the limit %d", len(page), n)
 		all = append(all, page...)
 		if len(page) < n {
 			return all
 		}
-		f.After = &page[n-1]
+		last = &page[n-1]
 	}
+	w.Fatal("the pages don't end")
+	return nil
 }
 
 func questionNames(list []storage.Question) []string {

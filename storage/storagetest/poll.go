@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"time"
@@ -92,7 +93,8 @@ func pollZero(w *world) {
 	w.true(len(p.Runs) == 0 && p.More && p.Next.IsZero(), "%d runs, more %v, next %v", len(p.Runs), p.More, p.Next)
 	w.state(q, storage.Expired)
 	w.status(r, storage.Queued)
-	w.status(due, storage.Queued)
+	due = w.status(due, storage.Queued)
+	w.true(due.Due.IsZero(), "a run that was woken is due at %v", due.Due)
 }
 
 // pollOrder: a run waits since it was queued, not since it was made.
@@ -111,6 +113,17 @@ func pollOrder(w *world) {
 	w.append(&released, storage.Unit{Status: storage.Queued})
 	want := []storage.ID{queued[0].ID, queued[1].ID, delayed.ID, queued[2].ID, first.ID, released.ID}
 	same(w, "runs in the order of their waiting", ids(w.poll(m, 10).Runs), want)
+
+	// The order is one for all entrypoints.
+	entrypoint := func(name string, due time.Time) storage.ID {
+		return w.start(storage.Start{Run: storage.Run{Entrypoint: name, Due: due}}).ID
+	}
+	late, early := entrypoint("a", w.in(2*time.Hour)), entrypoint("b", w.in(time.Hour))
+	w.clock.advance(3 * time.Hour)
+	now := entrypoint("a", time.Time{})
+	want = []storage.ID{early, late, now}
+	same(w, "runs of two entrypoints", ids(w.poll(m, 2, "a", "b").Runs), want[:2])
+	same(w, "the last of them", ids(w.poll(m, 2, "b", "a").Runs), want[2:])
 }
 
 func pollDelayed(w *world) {
@@ -312,11 +325,13 @@ func (w *world) takenOnce(want []storage.Run) {
 		defer mu.Unlock()
 		return len(owners)
 	}
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
 	concurrently(w, pollers, func(i int) (int, error) {
 		// An empty answer may mean that others are at work on what is left: only the
 		// number of runs taken says that all is done.
-		for taken() < len(want) && w.ctx.Err() == nil {
-			p, err := w.b.Poll(w.ctx, storage.Poll{Member: members[i].ID(), Entrypoints: []string{graph}, Limit: 7})
+		for taken() < len(want) && ctx.Err() == nil {
+			p, err := w.b.Poll(ctx, storage.Poll{Member: members[i].ID(), Entrypoints: []string{graph}, Limit: 7})
 			if err != nil {
 				return 0, err
 			}
@@ -330,7 +345,7 @@ func (w *world) takenOnce(want []storage.Run) {
 			}
 			mu.Unlock()
 		}
-		return 0, w.ctx.Err()
+		return 0, ctx.Err()
 	})
 	for _, r := range want {
 		list := owners[r.ID]
