@@ -70,6 +70,12 @@ func (t *Thread[I, O]) Start(ctx context.Context, in I, options ...StartOption) 
 	for _, option := range options {
 		option.applyStart(&r)
 	}
+	if r.Checkpoint != "" {
+		r.From = &storage.Checkpoint{}
+		if _, err := t.runOf(ctx, "start", r.Checkpoint, r.From); err != nil {
+			return nil, public(err)
+		}
+	}
 	if r.ConfigValue != nil {
 		if r.Config, err = e.values.encode(r.ConfigValue); err != nil {
 			return nil, &Error{Op: "start", Thread: t.id, Reason: ErrInvalid, Err: fmt.Errorf("configuration: %w", err)}

@@ -58,7 +58,7 @@ func (x *execution) main(loaded storage.Loaded) {
 		if !again {
 			return
 		}
-		if loaded, err = x.engine.backend.Load(context.Background(), loaded.Run.Tenant, loaded.Run.ID); err != nil {
+		if loaded, err = x.engine.load(context.Background(), loaded.Run.Tenant, loaded.Run.ID); err != nil {
 			x.lost(p, storageError("load", p.run.Thread, p.run.ID, err))
 			return
 		}

@@ -18,6 +18,7 @@ type history struct {
 	last     int64           // sequence of the last record
 	paused   int64           // sequence of the last pause
 	origin   time.Time       // when the run was made
+	shared   int64           // records up to here are those of the run that this one is a fork of
 	versions map[string]int  // of changes
 	body     *record         // the recordReturn, if the body's value was announced already
 	used     map[int64]int64 // claim of an approval to the claim that it was spent on
@@ -56,6 +57,7 @@ func readHistory(loaded *storage.Loaded) (*history, error) {
 		scopes: map[int64]*pastScope{},
 		claims: make(map[int64]*pastClaim, len(loaded.Records)/2),
 		origin: loaded.Run.Created,
+		shared: loaded.Run.ForkSeq,
 	}
 	slab := make([]pastClaim, 0, len(loaded.Records))
 	for _, stored := range loaded.Records {
@@ -81,7 +83,13 @@ func readHistory(loaded *storage.Loaded) (*history, error) {
 		if q.Seq > h.last {
 			return nil, fmt.Errorf("run %s: %w: question %s is of record %d, the last is %d", loaded.Run.ID, storage.ErrCorrupt, q.ID, q.Seq, h.last)
 		}
-		if c := h.claims[q.Seq]; c != nil && c.call == KindQuestion {
+		c := h.claims[q.Seq]
+		if c == nil || c.call != KindQuestion {
+			continue
+		}
+		// Of what the run shares with the one it is a fork of, answers count that
+		// the code had been handed by then; other questions are asked anew.
+		if q.Run == loaded.Run.ID || c.taken {
 			c.question = q
 		}
 	}
@@ -139,6 +147,9 @@ func (h *history) apply(r record, stored storage.Record) error {
 	switch r.kind {
 	case recordOutcome:
 		c.done, c.failed, c.cached, c.data, c.doneAt = true, r.failed, r.cached, r.data, h.origin.Add(time.Duration(r.at)*time.Millisecond)
+		if stored.Seq <= h.shared {
+			c.doneAt = stored.At // r.at counts from the beginning of another run
+		}
 	case recordAsk:
 		// The question that was asked anew bears the sequence of this record.
 		h.claims[stored.Seq] = c

@@ -78,7 +78,7 @@ func (e *Engine) execute(ctx context.Context, entry *Entry, member storage.ID, r
 	if !mine {
 		return x
 	}
-	loaded, err := e.backend.Load(ctx, run.Tenant, run.ID)
+	loaded, err := e.load(ctx, run.Tenant, run.ID)
 	switch {
 	case err != nil:
 		e.log.Error("run can't be loaded", "run", run.ID, "thread", run.Thread, "error", err)

@@ -70,7 +70,7 @@ func (e *Engine) Repair(ctx context.Context, tenant, thread string, repair Repai
 	if !mine {
 		return nil, &Error{Op: op, Thread: thread, Run: taken.ID, Reason: ErrThreadBusy, Hint: "another verb goes on with it; if it is parked again, repair it again"}
 	}
-	loaded, err := e.backend.Load(ctx, tenant, taken.ID)
+	loaded, err := e.load(ctx, tenant, taken.ID)
 	if err == nil {
 		err = e.repair(&loaded, d, records)
 	}

@@ -30,8 +30,16 @@ type StartRequest struct {
 	Supersede   bool
 	// Enqueue leaves the run to whoever is free.
 	Enqueue bool
-	// From, if not nil, is the checkpoint to descend from.
-	From *storage.Checkpoint
+	// From, if not nil, is the checkpoint to descend from, and the first ForkSeq
+	// records of its run are shared.
+	From    *storage.Checkpoint
+	ForkSeq int64
+	Source  storage.Source
+	// Checkpoint is for who finds From; the engine doesn't look at it.
+	Checkpoint string
+	// Finished makes a run that is born finished, with Result and Saved.
+	Finished      bool
+	Result, Saved []byte
 	// Starter, if not nil, makes the run instead of the backend, as in the user's own transaction. It implies Enqueue.
 	Starter Starter
 }
@@ -63,19 +71,22 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	}
 	run := storage.Run{
 		ID: r.Run, Tenant: r.Tenant, Thread: r.Thread, Entrypoint: entry.Name,
-		Input: r.Input, Config: r.Config, Metadata: r.Metadata,
+		Input: r.Input, Config: r.Config, Metadata: r.Metadata, Source: r.Source,
 	}
 	if run.ID.IsZero() {
 		run.ID = storage.NewID(e.now())
 	}
-	if !r.Enqueue && r.Starter == nil {
+	switch {
+	case r.Finished:
+		run.Status, run.Result, run.Saved = storage.Finished, r.Result, r.Saved
+	case !r.Enqueue && r.Starter == nil:
 		run.Owner = member
 	}
 	var starter Starter = e.backend
 	if r.Starter != nil {
 		starter = r.Starter
 	}
-	started, err := starter.Start(ctx, storage.Start{Run: run, From: r.From, Supersede: r.Supersede})
+	started, err := starter.Start(ctx, storage.Start{Run: run, From: r.From, ForkSeq: r.ForkSeq, Supersede: r.Supersede})
 	if err != nil {
 		if !run.Owner.IsZero() {
 			e.unsure(r.Tenant, run.ID, err)
@@ -87,7 +98,15 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	case started.Existing:
 		h.execution = e.running(started.Run.ID)
 	case !run.Owner.IsZero():
-		h.execution = e.launch(entry, member, storage.Loaded{Run: started.Run, Previous: started.Previous}, false)
+		loaded := storage.Loaded{Run: started.Run, Previous: started.Previous}
+		if r.ForkSeq > 0 {
+			if loaded, err = e.load(ctx, r.Tenant, run.ID); err != nil {
+				e.unsure(r.Tenant, run.ID, err)
+				return nil, storageError(op, r.Thread, run.ID, err)
+			}
+		}
+		h.after = loaded.Run.LastSeq
+		h.execution = e.launch(entry, member, loaded, false)
 	}
 	return h, nil
 }
@@ -108,6 +127,11 @@ func checkThread(op, id string) error {
 		return nil
 	}
 	return &Error{Op: op, Thread: id, Reason: ErrInvalid, Err: fmt.Errorf("bad thread id: %s", problem), Hint: "use a short printable id, such as your order's number"}
+}
+
+// Refused explains why a verb could not have the thread.
+func (e *Engine) Refused(ctx context.Context, op, tenant, thread string, err error) error {
+	return e.refused(ctx, op, tenant, thread, err)
 }
 
 // refused explains why a verb could not have the thread.
@@ -213,7 +237,7 @@ func (e *Engine) Continue(ctx context.Context, r ContinueRequest) (*Handle, erro
 	if !mine {
 		return h, nil // an answer that came at the same time goes on with it
 	}
-	loaded, err := e.backend.Load(ctx, r.Tenant, run.ID)
+	loaded, err := e.load(ctx, r.Tenant, run.ID)
 	if err == nil && failure != nil {
 		err = e.reattempt(&loaded, failure)
 	}

@@ -15,7 +15,7 @@ func (x *execution) verify(done *pass, e ending) *stop {
 		done.lose(err)
 		return nil
 	}
-	loaded, err := x.engine.backend.Load(context.Background(), done.run.Tenant, done.run.ID)
+	loaded, err := x.engine.load(context.Background(), done.run.Tenant, done.run.ID)
 	if err != nil {
 		done.lose(err)
 		return nil
