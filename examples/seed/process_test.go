@@ -383,7 +383,7 @@ func (p place) terminal(t *testing.T) (output io.Reader, stdin io.Writer, cmd *e
 // same result, and what one process has reported as done no other does again.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
-	rounds := 15
+	rounds := 10
 	if testing.Short() {
 		rounds = 5
 	}

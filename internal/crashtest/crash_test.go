@@ -191,7 +191,7 @@ func TestKilledAnywhere(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			random := rand.New(rand.NewPCG(seed, 0))
-			rounds := 6
+			rounds := 4
 			if testing.Short() {
 				rounds = 1
 			}
@@ -256,7 +256,7 @@ func killAnywhere(t *testing.T, random *rand.Rand, o orders, size int) {
 func TestEightAnswersAtOnce(t *testing.T) {
 	t.Parallel()
 	o := place(t)
-	rounds := 12
+	rounds := 8
 	if testing.Short() {
 		rounds = 3
 	}
