@@ -135,14 +135,16 @@ func version(c *conn, path string) (int, error) {
 // prepareFile sets the connection up and applies the migrations that are missing.
 // Several processes may do so at once: each repeats under the write lock what it saw before.
 func prepareFile(c *conn, path string, o Options) error {
-	synchronous := "FULL"
+	synchronous, flush := "FULL", "ON"
 	if o.Synchronous == Normal {
-		synchronous = "NORMAL"
+		synchronous, flush = "NORMAL", "OFF"
 	}
 	for _, pragma := range []string{
 		fmt.Sprintf("PRAGMA page_size = %d", o.pageSize), // of a file that is yet to be written; else without effect
 		"PRAGMA journal_mode = WAL",
 		"PRAGMA synchronous = " + synchronous,
+		"PRAGMA fullfsync = " + flush, // on macOS an fsync alone leaves the data in the drive's cache
+		"PRAGMA checkpoint_fullfsync = " + flush,
 		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", o.CheckpointPages),
 		fmt.Sprintf("PRAGMA journal_size_limit = %d", 4*pageSize*o.CheckpointPages),
 		"PRAGMA cache_size = -16384",

@@ -18,6 +18,9 @@ func (b *Backend) Head(ctx context.Context, tenant, thread string) (storage.Head
 		if err != nil || r == nil {
 			return err
 		}
+		if c.fences != nil && r.LastSeq > shortLog {
+			return errLong
+		}
 		head.Run = &r.Run
 		head.Alive = b.members.lives(r.Owner)
 		if r.Status == storage.Finished {

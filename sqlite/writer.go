@@ -279,7 +279,7 @@ func (w *writer) limitLog() {
 	if err != nil || info.Size() <= int64(4*pageSize*w.b.options.CheckpointPages) {
 		return
 	}
-	w.raw.SetBusyTimeout(time.Second)
+	w.raw.SetBusyTimeout(100 * time.Millisecond)
 	defer w.raw.SetBusyTimeout(0)
 	w.run("PRAGMA wal_checkpoint(TRUNCATE)") // if it fails, a later one won't
 }
