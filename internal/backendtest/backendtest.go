@@ -32,6 +32,14 @@ func Each(t *testing.T, fn func(t *testing.T, open Opener)) {
 	}
 }
 
+// EachBench is [Each] for benchmarks, one backend after the other.
+func EachBench(b *testing.B, fn func(b *testing.B, open Opener)) {
+	b.Helper()
+	for _, backend := range backends {
+		b.Run(backend.name, func(b *testing.B) { fn(b, backend.database(b)) })
+	}
+}
+
 // Memory returns an Opener of a fresh database in memory, for tests that run in a bubble of
 // testing/synctest.
 func Memory(testing.TB) Opener {

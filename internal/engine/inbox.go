@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -40,8 +41,12 @@ func parseCursor(s string, order storage.QuestionOrder) (*storage.Question, erro
 		d.DisallowUnknownFields()
 		err = d.Decode(&c)
 	}
-	if err == nil && c.Order != order {
-		err = fmt.Errorf("it is of a list in another order")
+	switch {
+	case err != nil:
+	case c.ID.IsZero() || c.String() != s:
+		err = errors.New("it was not made by a page")
+	case c.Order != order:
+		err = errors.New("it is of a list in another order")
 	}
 	if err != nil {
 		return nil, &Error{Op: "questions", Reason: ErrInvalid, Err: fmt.Errorf("bad cursor %.40q: %w", s, err), Hint: "pass the cursor of the page before, with the same order"}
