@@ -20,12 +20,20 @@ type Cache struct {
 // cacheNamespace is where cached results live among the items of a backend.
 func cacheNamespace(task string) []string { return []string{"fermata", "cache", task} }
 
-func (c *Cache) key(call Call) string {
+// key makes the call's CacheKey. The error is that of a panic of the user's function.
+func (c *Cache) key(call *Call) error {
+	if c == nil {
+		return nil
+	}
 	if c.Key != nil {
-		return "key " + c.Key(call.Value)
+		return guard(func() error {
+			call.CacheKey = "key " + c.Key(call.Value)
+			return nil
+		})
 	}
 	sum := sha256.Sum256(call.Input)
-	return hex.EncodeToString(sum[:])
+	call.CacheKey = hex.EncodeToString(sum[:])
+	return nil
 }
 
 func (p *Policy) cache() *Cache {
@@ -42,7 +50,7 @@ func (f *Future) fromCache(ctx context.Context, c Call) bool {
 		return false
 	}
 	p := f.scope.pass
-	item, err := p.engine.backend.GetItem(ctx, p.run.Tenant, cacheNamespace(c.Name), cache.key(c), false)
+	item, err := p.engine.backend.GetItem(ctx, p.run.Tenant, cacheNamespace(c.Name), c.CacheKey, false)
 	if err == nil {
 		f.recordOutcome(item.Value, nil, true)
 		return true
@@ -61,7 +69,7 @@ func (f *Future) toCache(ctx context.Context, c Call, out []byte) {
 	}
 	p := f.scope.pass
 	err := p.engine.backend.PutItems(context.WithoutCancel(ctx), []storage.Item{{
-		Tenant: p.run.Tenant, Namespace: cacheNamespace(c.Name), Key: cache.key(c), Value: out, TTL: cache.TTL,
+		Tenant: p.run.Tenant, Namespace: cacheNamespace(c.Name), Key: c.CacheKey, Value: out, TTL: cache.TTL,
 	}})
 	if err != nil {
 		p.engine.log.Warn("result can't be cached", "task", c.Name, "run", p.run.ID, "error", err)

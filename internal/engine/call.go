@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type Call struct {
 	Do func(ctx context.Context) ([]byte, error)
 	// Policy applies to the call; nil is one attempt without a limit.
 	Policy *Policy
+	// CacheKey is for the engine itself.
+	CacheKey string
 	// Grant, if not nil, is what the call needs, and uses up.
 	Grant *Grant
 }
@@ -31,6 +34,7 @@ type Future struct {
 	claim  *pastClaim
 	opener opener
 	cancel context.CancelCauseFunc
+	inner  *Scope // of the running attempt
 
 	mu        sync.Mutex
 	recording bool          // the outcome is being recorded
@@ -93,28 +97,24 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	f.done = make(chan struct{})
 	ctx, f.cancel = context.WithCancelCause(ctx)
 	s.running = append(s.running, f)
-	go func() {
-		returned := false
-		defer func() {
-			if !returned {
-				// The function ended its goroutine, and this code with it.
-				go f.vanish(c)
-				return
-			}
-			f.cancel(nil)
-			close(f.done)
-		}()
-		p.slots.hold(func() { f.perform(ctx, c, order) })
-		returned = true
-	}()
+	go f.run(ctx, c, order, false)
 	return f, nil
 }
 
-// vanish records the failure of a function that ended its goroutine.
-func (f *Future) vanish(c Call) {
-	defer close(f.done)
-	f.cancel(nil)
-	f.record(nil, &Failure{Task: c.Name, Path: f.opener.path, Message: errVanished.Error(), Attempts: 1, Panic: true, claim: f.claim.seq})
+// run performs the call and says that it is done. If the user's function ends
+// its goroutine, and this code with it, another one goes on.
+func (f *Future) run(ctx context.Context, c Call, order []int, vanished bool) {
+	returned := false
+	defer func() {
+		if !returned {
+			go f.run(ctx, c, order, true)
+			return
+		}
+		f.cancel(nil)
+		close(f.done)
+	}()
+	f.scope.pass.slots.hold(func() { f.perform(ctx, c, order, vanished) })
+	returned = true
 }
 
 // recall takes the outcome from the record.
@@ -131,10 +131,15 @@ func (f *Future) recall() error {
 	return nil
 }
 
-// perform runs the call to its outcome, its suspension, or the stop of the run.
-func (f *Future) perform(ctx context.Context, c Call, order []int) {
+// perform runs the call to its outcome, its suspension, or the stop of the run. If vanished, the
+// goroutine that it was on ended within the function of the running attempt.
+func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool) {
 	p := f.scope.pass
-	if c.Policy.cache() != nil && f.fromCache(ctx, c) {
+	if err := c.Policy.cache().key(&c); err != nil {
+		f.record(nil, p.newScope(f.opener, order, false).newFailure(c.Name, 1, fmt.Errorf("key of the cached result: %w", err)))
+		return
+	}
+	if c.Policy.cache() != nil && !vanished && f.fromCache(ctx, c) {
 		return
 	}
 	keep := f.scope.keep || c.Policy.retries()
@@ -142,9 +147,17 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 		if f.err = p.stopped(); f.err != nil {
 			return
 		}
-		inner := p.newScope(f.opener, order, keep)
-		inner.future = f
-		out, err := f.try(ctx, c, inner, attempt)
+		var out []byte
+		var err error
+		inner := f.inner
+		if vanished {
+			vanished, attempt, err = false, inner.attempt, &panicked{value: errVanished}
+			inner.rest()
+		} else {
+			inner = p.newScope(f.opener, order, keep)
+			inner.future, f.inner = f, inner
+			out, err = f.try(ctx, c, inner, attempt)
+		}
 		switch stop := inner.end(); {
 		case f.withdrawn.Load():
 			return
@@ -162,7 +175,10 @@ func (f *Future) perform(ctx context.Context, c Call, order []int) {
 			return
 		}
 		failure := inner.newFailure(c.Name, attempt, err)
-		wait, again := c.Policy.again(err, attempt)
+		wait, again, fault := c.Policy.again(err, attempt)
+		if fault != nil {
+			failure = inner.newFailure(c.Name, attempt, fault)
+		}
 		if !again {
 			f.record(nil, failure)
 			return

@@ -78,9 +78,9 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 		engine: x.engine, entry: x.entry, run: loaded.Run, previous: loaded.Previous, history: h,
 		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip, bus: &x.bus,
 	}
-	base := x.engine.base
-	if setup := x.engine.options.Setup; setup != nil {
-		base = setup(base, &p.run)
+	base, err := x.engine.setup(&p.run)
+	if err != nil {
+		return nil, err
 	}
 	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, x.entry.Durability, &p.run, h)
@@ -99,6 +99,25 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 		})
 	}
 	return p, nil
+}
+
+// setup makes the context of a run's code.
+func (e *Engine) setup(run *storage.Run) (ctx context.Context, err error) {
+	ctx = e.base
+	if e.options.Setup == nil {
+		return ctx, nil
+	}
+	err = guard(func() error {
+		ctx = e.options.Setup(e.base, run)
+		return nil
+	})
+	switch {
+	case err != nil:
+		err = fmt.Errorf("the engine's Setup panicked: %w", err)
+	case ctx == nil:
+		err = errors.New("the engine's Setup returned no context")
+	}
+	return ctx, err
 }
 
 // refuse parks a run whose log can't be read. The log is left as it is.
@@ -154,9 +173,11 @@ func (x *execution) body(p *pass) ending {
 	go func() {
 		returned := false
 		defer func() {
-			if !returned {
-				e.err = errVanished
-				e.failure = &Failure{Task: p.entry.Name, Path: root.path, Message: errVanished.Error(), Attempts: root.attempt, Panic: true}
+			if !returned { // the function ended its goroutine, and this code with it
+				root.rest()
+				root.end()
+				e.err = &panicked{value: errVanished}
+				e.failure = root.newFailure(p.entry.Name, root.attempt, e.err)
 			}
 			close(finished)
 		}()
@@ -229,8 +250,12 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 	case root.suspended:
 		return x.pause(p)
 	case e.failure != nil:
-		if wait, again := p.entry.Policy.again(e.err, root.attempt); again {
+		wait, again, fault := p.entry.Policy.again(e.err, root.attempt)
+		if again {
 			return x.reattempt(p, e, wait)
+		}
+		if fault != nil {
+			e.failure = root.newFailure(p.entry.Name, root.attempt, fault)
 		}
 		return x.give(p, storage.Failed, nil, e.failure)
 	}

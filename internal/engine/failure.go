@@ -91,7 +91,22 @@ func guard(fn func() error) (err error) {
 
 // newFailure describes err, which the scope's function returned.
 func (s *Scope) newFailure(name string, attempts int, err error) *Failure {
-	f := &Failure{Task: name, Path: s.path, Message: err.Error(), Attempts: attempts}
+	f := &Failure{Task: name, Path: s.path, Attempts: attempts}
+	fault := guard(func() error {
+		s.describe(f, err)
+		return nil
+	})
+	if fault != nil {
+		// A method of the error itself panics, as of a nil pointer that was returned as an error.
+		f = &Failure{Task: name, Path: s.path, Attempts: attempts}
+		s.describe(f, fmt.Errorf("the error, a %T, can't be read: %w", err, fault))
+	}
+	return f
+}
+
+// describe fills what is recorded of err. It calls methods of err, which are the user's.
+func (s *Scope) describe(f *Failure, err error) {
+	f.Message = err.Error()
 	var p *panicked
 	if errors.As(err, &p) {
 		f.Panic, f.Stack = true, string(p.stack)
@@ -107,7 +122,6 @@ func (s *Scope) newFailure(name string, attempts int, err error) *Failure {
 	slices.Sort(f.Retry)
 	f.Retry = slices.Compact(f.Retry)
 	f.Hidden = len(s.delivered) > 0 && len(f.Retry) == 0
-	return f
 }
 
 // findDelivered walks the tree of err for failures of calls of this scope.

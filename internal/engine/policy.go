@@ -36,25 +36,34 @@ type Retry struct {
 func (p *Policy) retries() bool { return p != nil && len(p.Retry) > 0 }
 
 // again says whether the attempt that ended in err is followed by another, and after which wait.
-func (p *Policy) again(err error, attempt int) (time.Duration, bool) {
+// fault is err with what else went wrong, if the policy itself panicked.
+func (p *Policy) again(err error, attempt int) (wait time.Duration, again bool, fault error) {
 	if p == nil {
-		return 0, false
+		return 0, false, nil
 	}
 	for _, r := range p.Retry {
-		if !r.On(err) {
+		applies := false
+		fault := guard(func() error {
+			applies = r.On(err)
+			return nil
+		})
+		if fault != nil {
+			return 0, false, fmt.Errorf("%w (and the retry policy panicked: %w)", err, fault)
+		}
+		if !applies {
 			continue
 		}
 		if attempt >= r.MaxAttempts {
-			return 0, false
+			return 0, false, nil
 		}
 		wait := float64(r.InitialInterval) * math.Pow(r.BackoffFactor, float64(attempt-1))
 		wait = min(wait, float64(r.MaxInterval))
 		if r.Jitter {
 			wait += rand.Float64() * float64(time.Second)
 		}
-		return time.Duration(wait), true
+		return time.Duration(wait), true, nil
 	}
-	return 0, false
+	return 0, false, nil
 }
 
 // ErrTimeout: an attempt took longer than its policy allows.

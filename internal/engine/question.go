@@ -450,7 +450,7 @@ func (p *pass) remind() (next time.Time) {
 		if due > c.reminded {
 			c.reminded = due
 			if remind := p.engine.options.Remind; remind != nil {
-				if err := remind(p.ctx, c.question); err != nil {
+				if err := guard(func() error { return remind(p.ctx, c.question) }); err != nil {
 					p.engine.log.Error("reminder failed", "question", c.question.ID, "thread", p.run.Thread, "error", err)
 				}
 			}

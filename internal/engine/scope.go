@@ -136,11 +136,11 @@ func (s *Scope) Reject(err error) error {
 
 // enter begins a durable call: it says whether the scope may make one.
 func (s *Scope) enter() error {
-	if goroutine.ID() != s.owner {
-		return s.error(ErrConcurrentScope, "each task and branch makes durable calls on its own goroutine with its own context; use Go for parallel work")
-	}
 	if s.ended.Load() {
 		return s.error(ErrScopeEnded, "the function that was handed this context has returned")
+	}
+	if goroutine.ID() != s.owner {
+		return s.error(ErrConcurrentScope, "each task and branch makes durable calls on its own goroutine with its own context; use Go for parallel work")
 	}
 	if s.suspended {
 		return s.error(ErrPaused, "")

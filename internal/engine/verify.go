@@ -35,9 +35,10 @@ func (x *execution) verify(done *pass, e ending) *stop {
 		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true, bus: &bus{},
 		slots: newSlots(x.entry.MaxConcurrency),
 	}
-	base := x.engine.base
-	if setup := x.engine.options.Setup; setup != nil {
-		base = setup(base, &p.run)
+	base, err := x.engine.setup(&p.run)
+	if err != nil {
+		done.lose(err)
+		return nil
 	}
 	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, Exit, &p.run, h)
