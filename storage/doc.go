@@ -14,13 +14,15 @@
 //
 // # Ownership
 //
-// A process joins as a [Member] and owns runs while it lives. Every change of
+// A process joins (see [Membership]) and owns runs while it lives. Every change of
 // owner raises the run's token; a unit with an older token is refused with
 // [ErrStale], so an old owner that wakes up can't write. Whoever is not the
 // owner never touches the log: answers, expiry, withdrawal and cancellation go
 // to the question's or the run's row and raise the run's inbox number. An owner
 // that gives a run up says which inbox number it has seen; if there is a newer
 // one it keeps the run and is told so. No message is lost between the two.
+// Work for a member that doesn't live is refused with [ErrClosed], or is as what a
+// dead member owns: the next living one takes it over.
 //
 // # Time
 //

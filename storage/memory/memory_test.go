@@ -107,6 +107,25 @@ func TestDeadlineIsExact(t *testing.T) {
 	})
 }
 
+// TestExpiryIsExact: an item that expires now is absent.
+func TestExpiryIsExact(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := memory.New(nil)
+		if err := b.PutItems(t.Context(), []storage.Item{{Namespace: []string{"n"}, Key: "k", Value: []byte("v"), TTL: time.Hour}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour - time.Microsecond)
+		if _, err := b.GetItem(t.Context(), "", []string{"n"}, "k", false); err != nil {
+			t.Errorf("a microsecond early: %v", err)
+		}
+		time.Sleep(time.Microsecond)
+		if _, err := b.GetItem(t.Context(), "", []string{"n"}, "k", true); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("at the end of its life: %v", err)
+		}
+	})
+}
+
 func TestTimeNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	offset := time.Hour

@@ -10,6 +10,7 @@ import (
 var memberCases = []testCase{
 	{"LiveUntilTheyLeave", membersLive},
 	{"LeaveGivesUpTheRuns", membersLeave},
+	{"NothingIsLostToTheDead", membersDead},
 }
 
 var secondCases = []testCase{
@@ -72,6 +73,35 @@ func membersLeave(w *world) {
 	w.true(len(got) == len(want), "%d runs were taken over, want %d", len(got), len(want))
 	w.append(&kept, storage.Unit{})
 	w.status(finished, storage.Finished)
+}
+
+// membersDead: what is given to a member that left is refused, or goes to the next that lives.
+func membersDead(w *world) {
+	gone, m := w.join(), w.join()
+	polled, acquired := w.start(storage.Start{}), w.inStatus(m, storage.Interrupted)
+	settled, q := w.waiting(m, storage.Question{})
+	w.ok(gone.Leave(w.ctx), "Leave")
+	if _, err := w.b.Poll(w.ctx, storage.Poll{Member: gone.ID(), Entrypoints: []string{graph}, Limit: 1}); err != nil {
+		w.is(err, storage.ErrClosed, "Poll by a member that left")
+	}
+	refused := false
+	if _, err := w.tryAcquire(acquired, gone, storage.Interrupted); err != nil {
+		w.is(err, storage.ErrClosed, "Acquire by a member that left")
+		refused = true
+	}
+	s := answer(q, "yes")
+	s.Member = gone.ID()
+	w.settle(s)
+
+	w.poll(m, 10)
+	for what, r := range map[string]storage.Run{"polled": polled, "acquired": acquired, "settled": settled} {
+		now := w.run(r)
+		if what == "acquired" && refused {
+			same(w, "the run whose Acquire was refused", now, acquired)
+			continue
+		}
+		w.true(now.Status == storage.Running && now.Owner == m.ID(), "the run that was %s is %s, owner %s", what, now.Status, now.Owner)
+	}
 }
 
 func secondSees(w *world) {

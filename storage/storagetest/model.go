@@ -21,7 +21,7 @@ func modelHistories(w *world) {
 	rapid.Check(w.t, func(rt *rapid.T) {
 		n++
 		checked := *w
-		checked.tb = rt
+		checked.tb, checked.ctx = rt, w.t.Context()
 		m := &model{w: &checked, rt: rt, base: w.now(), tenant: fmt.Sprint("tenant ", n), entrypoint: fmt.Sprint("entrypoint ", n)}
 		m.join()
 		m.join()

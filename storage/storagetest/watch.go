@@ -153,6 +153,9 @@ func watchSeveral(w *world) {
 func watchReenters(w *world) {
 	read := make(chan error, 100)
 	stop := w.b.Watch(func(n storage.Note) {
+		if n.Run.IsZero() {
+			return
+		}
 		_, err := w.b.Run(w.ctx, n.Tenant, n.Run)
 		select {
 		case read <- err:
