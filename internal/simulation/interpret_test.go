@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/internal/simulation/model"
@@ -17,7 +18,7 @@ func (p *process) define() {
 		var options []fermata.TaskOption
 		if t.Attempts > 0 {
 			options = append(options, fermata.Retry(fermata.RetryPolicy{
-				MaxAttempts: t.Attempts, NoJitter: true, On: func(error) bool { return true },
+				MaxAttempts: t.Attempts, InitialInterval: time.Millisecond, NoJitter: true, On: func(error) bool { return true },
 			}))
 		}
 		p.tasks[t.Name] = fermata.NewTask(t.Name, func(ctx context.Context, in int) (int, error) {

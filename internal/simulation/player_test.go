@@ -17,7 +17,7 @@ import (
 // player is a person before one thread: it starts a run, answers what is asked, continues
 // what failed, turns to a new process when one has died, and compares all that it sees with the model.
 type player struct {
-	data      *memory.Backend
+	open      database
 	director  director
 	ledger    *ledger
 	program   *model.Program
@@ -45,14 +45,20 @@ func (b *belief) clone() *belief {
 	return &belief{b.run.Clone(), maps.Clone(b.executed)}
 }
 
-// threadID is the thread that a player sits before.
-const threadID = "1"
-
 // maxContinues is how often a failed run is continued.
 const maxContinues = 3
 
-func newPlayer(d director, p *model.Program, s settings, answers []byte) (*player, error) {
+// database opens the one database of a world, for one process.
+type database func() *incarnation.Backend
+
+// inMemory is a fresh database in memory.
+func inMemory() database {
 	data := memory.New(nil)
+	return func() *incarnation.Backend { return incarnation.New(data, false) }
+}
+
+func newPlayer(open database, d director, p *model.Program, s settings, answers []byte) (*player, error) {
+	data := open()
 	run := storage.NewID(time.Now())
 	l := newLedger(data, run)
 	l.lossy = s.Durability != fermata.Sync
@@ -61,7 +67,7 @@ func newPlayer(d director, p *model.Program, s settings, answers []byte) (*playe
 		return nil, err
 	}
 	return &player{
-		data: data, director: d, ledger: l, program: p, settings: s, answers: answers, input: 1, run: run, reader: r,
+		open: open, director: d, ledger: l, program: p, settings: s, answers: answers, input: 1, run: run, reader: r,
 		beliefs: []*belief{{model.NewRun(1), map[string]int{}}},
 	}, nil
 }
@@ -72,7 +78,7 @@ func (p *player) end() error {
 	if p.process != nil {
 		err = p.process.bury()
 	}
-	return errors.Join(err, p.reader.end(), p.data.Close())
+	return errors.Join(err, p.reader.end())
 }
 
 // alive makes sure that there is a living process.
@@ -87,7 +93,7 @@ func (p *player) alive() error {
 		if p.processes++; p.processes > 100 {
 			return errors.New("no process stays up")
 		}
-		born, err := boot(p.processes, p.director, incarnation.New(p.data, false), p.ledger, p.program, p.settings)
+		born, err := boot(p.processes, p.director, p.open(), p.ledger, p.program, p.settings)
 		if err != nil {
 			if born == nil && !transient(err) {
 				return fmt.Errorf("new engine: %w", err)
@@ -117,7 +123,7 @@ func (p *player) rest() (int, error) {
 			return 0, err
 		}
 		ctx, cancel := context.WithTimeout(p.process.ctx, patience)
-		run, err := p.process.thread(threadID).Start(ctx, p.input, fermata.WithRunID(p.run))
+		run, err := p.process.thread(p.run.String()).Start(ctx, p.input, fermata.WithRunID(p.run))
 		value := 0
 		if err == nil {
 			value, err = run.Result(ctx)
@@ -354,7 +360,7 @@ func (p *player) goOn() (over bool, err error) {
 		return false, err
 	}
 	p.ledger.heal()
-	_, err = p.process.thread(threadID).Continue(p.process.ctx)
+	_, err = p.process.thread(p.run.String()).Continue(p.process.ctx)
 	before := p.beliefs[0]
 	after := before.clone()
 	possible := after.run.Continue()

@@ -38,6 +38,8 @@ type settings struct {
 	// Blind hides the inputs of calls from the engine.
 	Blind  bool
 	Paused afterPause
+	// Tick of the engines; zero is their default.
+	Tick time.Duration
 }
 
 // afterPause is what code does with the error that says it is paused, or that the run stops.
@@ -69,7 +71,7 @@ func boot(number int, d director, data *incarnation.Backend, l *ledger, p *model
 	out.graph = fermata.NewEntrypoint(entrypoint, out.body, options...)
 	var err error
 	out.engine, err = fermata.New(&gate{data, out}, &fermata.Options{
-		Name: fmt.Sprintf("process %d", number), MaxCrashes: 1 << 20, VerifyReplay: s.Verify,
+		Name: fmt.Sprintf("process %d", number), MaxCrashes: 1 << 20, VerifyReplay: s.Verify, Tick: s.Tick,
 	}, out.graph)
 	if err != nil {
 		out.die()

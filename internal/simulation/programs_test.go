@@ -32,12 +32,17 @@ func stories() *rapid.Generator[*story] {
 	})
 }
 
-// tell plays a story in the bubble that it is called in.
+// tell plays a story in the bubble that it is called in, and returns its steps.
 func (s *story) tell() (string, error) {
 	d := newScheduler(s.Schedule.Picks, s.Schedule.Faults)
-	p, err := newPlayer(d, s.Program, s.Settings, s.Answers)
+	err := s.tellTo(d)
+	return d.tail(1 << 20), err
+}
+
+func (s *story) tellTo(d *scheduler) error {
+	p, err := newPlayer(inMemory(), d, s.Program, s.Settings, s.Answers)
 	if err != nil {
-		return "", err
+		return err
 	}
 	done := make(chan struct{})
 	var played error
@@ -56,9 +61,9 @@ func (s *story) tell() (string, error) {
 			// A bubble with a deadlock can't be wound up.
 			hang(fmt.Sprintf("%v\n%s\n%s", err, s, d.tail(200)))
 		}
-		return d.tail(1 << 20), err
+		return err
 	}
-	return d.tail(1 << 20), played
+	return played
 }
 
 // hang ends the test binary, with all its goroutines.

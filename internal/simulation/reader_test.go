@@ -38,7 +38,9 @@ func newReader(data storage.Backend, run fermata.ID) (*reader, error) {
 	return &reader{data: data, run: run, engine: e}, nil
 }
 
-func (r *reader) end() error { return r.engine.Close(context.Background()) }
+func (r *reader) end() error {
+	return errors.Join(r.engine.Close(context.Background()), r.data.Close())
+}
 
 // events reads what was recorded of the run, which rests, as events.
 func (r *reader) events() ([]event, error) {
