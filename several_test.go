@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,5 +326,64 @@ func TestAnswersThatMiss(t *testing.T) {
 		th, _ = thread("ids", "")
 		_, err = th.Resume(ctx, "x")
 		wantErr(g.t, "without an id", err, fermata.ErrIDRequired)
+	})
+}
+
+// Many people, many engines, one run: every answer is taken, and nothing runs twice.
+func TestAnswersAtOnce(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		const n = 24
+		done := &calls{}
+		charge := fermata.NewTask("charge", func(_ context.Context, item string) (string, error) {
+			done.add(item)
+			return item, nil
+		})
+		approve := fermata.NewTask("approve", func(ctx context.Context, item string) (string, error) {
+			answer, err := fermata.Interrupt[string](ctx, item)
+			if err != nil {
+				return "", err
+			}
+			return charge.Call(ctx, item+"="+answer)
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, thread string) (string, error) {
+			all := make([]*fermata.Future[string], n)
+			for i := range all {
+				all[i] = approve.Go(ctx, fmt.Sprint(thread, ".", i))
+			}
+			results, err := fermata.All(ctx, all...)
+			return strings.Join(results, " "), err
+		})
+		g.deploy(nil, flow)
+		engines := []*fermata.Engine{g.engine}
+		for range 2 {
+			e, err := fermata.New(g.open(g.t, nil), nil, flow)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			defer e.Close(context.Background())
+			engines = append(engines, e)
+		}
+		for round := range 5 {
+			thread := fmt.Sprint(round)
+			_, err := flow.On(g.engine).Thread(thread).Invoke(g.t.Context(), thread)
+			questions := paused(g.t, err)
+			var people sync.WaitGroup
+			for i, q := range questions {
+				people.Go(func() {
+					if _, err := engines[i%len(engines)].Answer(g.t.Context(), q.ID, fmt.Sprint(i)); err != nil {
+						g.t.Errorf("question %d: %v", i, err)
+					}
+				})
+			}
+			people.Wait()
+			expected, once := make([]string, n), map[string]int{}
+			for i := range expected {
+				expected[i] = fmt.Sprintf("%s.%d=%d", thread, i, i)
+				once[expected[i]] = 1
+			}
+			want(g.t, "result", g.expired(flow, thread), strings.Join(expected, " "))
+			want(g.t, "charges", done.take(), once)
+		}
 	})
 }
