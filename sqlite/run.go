@@ -220,7 +220,7 @@ func findRun(c *conn, tenant string, id storage.ID) (*runRow, error) {
 func runByNumber(c *conn, n int64) (*runRow, error) {
 	r, err := oneRun(c, c.query("SELECT "+runColumns+" FROM run WHERE n = ?").int(n))
 	if err == nil && r == nil {
-		err = fmt.Errorf("sqlite: %w: a question's run, number %d, is missing", storage.ErrCorrupt, n)
+		err = fmt.Errorf("sqlite: %w: run number %d is missing", storage.ErrCorrupt, n)
 	}
 	return r, err
 }

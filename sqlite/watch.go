@@ -10,7 +10,8 @@ import (
 )
 
 // Watch calls fn directly after each commit of this Backend, and with a zero Run
-// within [Options.PollInterval] after another process, or another Backend, committed to the file.
+// within [Options.PollInterval] after another process, or another Backend, committed to the file. A
+// goroutine of the Backend's own calls fn, so fn may use the Backend, but not close it.
 func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
 	return b.watchers.add(fn)
 }
