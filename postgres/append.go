@@ -132,6 +132,7 @@ type closed struct {
 func (b *Backend) appendCall(ops []*op) *call {
 	c := b.call(`SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
 		$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)`)
+	c.hot = true
 	c.int8(b.offset())
 	idColumn(c, ops, func(o *op) storage.ID { return o.unit.Run })
 	textColumn(c, ops, func(o *op) string { return o.unit.Tenant })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,8 +61,9 @@ type Backend struct {
 	ownsPool bool
 	instance string // names this backend in notifications, so that it ignores its own
 
-	statements sync.Map // SQL with SCHEMA. to SQL with the name
-	schemas    sync.Map // SHA-256 of a schema to its number
+	unnamed    atomic.Bool // no statement gets a name
+	statements sync.Map    // SQL with SCHEMA. to SQL with the name
+	schemas    sync.Map    // SHA-256 of a schema to its number
 	lanes      []*combine.Queue[*work]
 
 	ctx       context.Context // ends with Close
@@ -117,6 +119,8 @@ func New(ctx context.Context, pool *pgxpool.Pool, options *Options) (*Backend, e
 	b := &Backend{options: o, pool: pool, instance: storage.NewID(time.Now()).String()[16:]}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.members.init()
+	// Whoever chose another mode than pgx's default knows of a proxy.
+	b.unnamed.Store(pool.Config().ConnConfig.DefaultQueryExecMode != pgx.QueryExecModeCacheStatement)
 	if err := b.migrate(ctx); err != nil {
 		b.cancel()
 		return nil, err

@@ -1,11 +1,8 @@
 package postgres_test
 
 import (
-	"context"
 	"sync"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/fermata-go/fermata/internal/pgtest"
 	"github.com/fermata-go/fermata/postgres"
@@ -41,26 +38,9 @@ func TestConformance(t *testing.T) {
 		},
 		HoldRun: func(t *testing.T, b storage.Backend, run storage.ID) func() {
 			conn := connect(t, dsnOf(b))
-			exec(t, conn, "BEGIN")
-			exec(t, conn, "SELECT FROM fermata.run WHERE id = $1 FOR UPDATE", run.String())
-			return func() { exec(t, conn, "COMMIT") }
+			execute(t, conn, "BEGIN")
+			execute(t, conn, "SELECT FROM fermata.run WHERE id = $1 FOR UPDATE", run.String())
+			return func() { execute(t, conn, "COMMIT") }
 		},
 	})
-}
-
-func connect(t testing.TB, dsn string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
-func exec(t testing.TB, conn *pgx.Conn, sql string, args ...any) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
 }

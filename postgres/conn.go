@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,10 +33,18 @@ func (b *Backend) call(sql string) *call { return &call{sql: b.statement(sql)} }
 
 // exec sends calls in one round trip, as one transaction, and hands each row of
 // each result to read. After an error nothing of it has been committed, unless the error is transient.
-func exec(ctx context.Context, pg *pgconn.PgConn, read func(result int, r *row) error, calls ...*call) error {
+func (b *Backend) exec(ctx context.Context, pg *pgconn.PgConn, read func(result int, r *row) error, calls ...*call) error {
 	batch := &pgconn.Batch{}
 	for _, c := range calls {
-		batch.ExecParams(c.sql, c.values, c.types, allBinary, allBinary)
+		if !c.hot || b.unnamed.Load() {
+			batch.ExecParams(c.sql, c.values, c.types, allBinary, allBinary)
+			continue
+		}
+		statement, err := prepare(ctx, pg, c)
+		if err != nil {
+			return err
+		}
+		batch.ExecStatement(statement, c.values, allBinary, allBinary)
 	}
 	results := pg.ExecBatch(ctx, batch)
 	var fault error
@@ -48,14 +57,45 @@ func exec(ctx context.Context, pg *pgconn.PgConn, read func(result int, r *row) 
 		}
 		if _, err := reader.Close(); err != nil {
 			_ = results.Close() // says the same again
-			return err
+			return b.forgetful(err)
 		}
 	}
 	if err := results.Close(); err != nil {
-		return err
+		return b.forgetful(err)
 	}
 	return fault
 }
+
+// prepare makes the statement of a hot call known to the server under a name,
+// once per connection: that spares a tenth of the server's work.
+func prepare(ctx context.Context, pg *pgconn.PgConn, c *call) (*pgconn.StatementDescription, error) {
+	name := "fermata_" + strconv.FormatUint(hashText(c.sql), 36)
+	known := pg.CustomData()
+	if s, ok := known[name]; ok {
+		return s.(*pgconn.StatementDescription), nil
+	}
+	s, err := pg.Prepare(ctx, name, c.sql, c.types)
+	var there *pgconn.PgError
+	if errors.As(err, &there) && there.Code == "42P05" {
+		s, err = &pgconn.StatementDescription{Name: name}, nil // a proxy gave us a session that we have had before
+	}
+	if err == nil {
+		known[name] = s
+	}
+	return s, err
+}
+
+// forgetful looks whether err says that the server doesn't know a name that was made known to it: a
+// proxy lends another session to every transaction. From then on nothing has a name.
+func (b *Backend) forgetful(err error) error {
+	var unknown *pgconn.PgError
+	if errors.As(err, &unknown) && unknown.Code == unknownStatement {
+		b.unnamed.Store(true)
+	}
+	return err
+}
+
+const unknownStatement = "26000"
 
 // do runs f on a connection of the pool. If that fails in a way that may pass,
 // it is run again, with attempt counting up, until Options.RetryTimeout is over.
@@ -135,7 +175,7 @@ func (b *Backend) read(ctx context.Context, what string, moment bool, begin func
 	}
 	return b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
 		begin()
-		return exec(ctx, pg, read, calls...)
+		return b.exec(ctx, pg, read, calls...)
 	})
 }
 
@@ -158,7 +198,7 @@ func (b *Backend) write(ctx context.Context, what string, build func(repeated bo
 			defer cancel()
 			repeated := sent
 			sent = true
-			return exec(lasting, pg, func(_ int, r *row) (err error) {
+			return b.exec(lasting, pg, func(_ int, r *row) (err error) {
 				answer, err = read(r)
 				return err
 			}, build(repeated))

@@ -26,7 +26,8 @@ func transient(err error) bool {
 	case "40001", "40P01", // serialization failure, deadlock
 		"55P03",                            // lock not available
 		"57P01", "57P02", "57P03", "57P05", // shut down, crashed, starting up, idle session ended
-		"53300": // too many connections
+		"53300",          // too many connections
+		unknownStatement: // it is sent again without names
 		return true
 	case "25006": // read-only: the server we reach is a standby while another is promoted
 		return errors.As(err, &connect)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -236,6 +237,7 @@ func (b *Backend) send(ctx context.Context, pg *pgconn.PgConn, ops []*op) error 
 		add(b.appendCall(units), func(r *row) error { return readAppend(r, units) })
 		if lines := unitLines(units); b.notifies() {
 			c := b.call("SELECT SCHEMA.notify_1($1, $2)")
+			c.hot = true
 			c.text(b.instance)
 			c.text(lines)
 			add(c, func(*row) error { return nil })
@@ -244,7 +246,7 @@ func (b *Backend) send(ctx context.Context, pg *pgconn.PgConn, ops []*op) error 
 	if len(settlements) > 0 {
 		add(b.settleCall(settlements), func(r *row) error { return readSettle(r, settlements) })
 	}
-	return exec(ctx, pg, func(i int, r *row) error { return readers[i](r) }, calls...)
+	return b.exec(ctx, pg, func(i int, r *row) error { return readers[i](r) }, calls...)
 }
 
 // announce tells this process' watchers what its own commits changed.
@@ -277,6 +279,12 @@ func unitNote(u *storage.Unit) storage.Note {
 		Tenant: u.Tenant, Run: u.Run, Queued: u.Status == storage.Queued,
 		Questions: len(u.Questions) > 0 || len(u.Close) > 0 || ends,
 	}
+}
+
+func hashText(s string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s)) // never fails
+	return h.Sum64()
 }
 
 func hashID(id storage.ID) uint32 {

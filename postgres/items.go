@@ -27,7 +27,7 @@ func (b *Backend) PutItems(ctx context.Context, items []storage.Item) error {
 		calls = append(calls, b.putCall(i))
 	}
 	return b.change(ctx, "put items", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
-		return exec(ctx, pg, func(int, *row) error { return nil }, calls...)
+		return b.exec(ctx, pg, func(int, *row) error { return nil }, calls...)
 	})
 }
 
@@ -236,7 +236,7 @@ func (b *Backend) SweepItems(ctx context.Context, limit int) (n int, err error) 
 	c.int8(b.offset())
 	c.int8(int64(max(limit, 0)))
 	err = b.change(ctx, "sweep items", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
-		return exec(ctx, pg, func(_ int, r *row) error {
+		return b.exec(ctx, pg, func(_ int, r *row) error {
 			n = int(r.int8())
 			return r.err
 		}, c)

@@ -23,7 +23,7 @@ func (b *Backend) Join(ctx context.Context, name string) (storage.Membership, er
 	c.int8(b.options.MemberTimeout.Microseconds())
 	err := b.change(ctx, "join", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
 		m.beaten = time.Now()
-		return exec(ctx, pg, func(int, *row) error { return nil }, c)
+		return b.exec(ctx, pg, func(int, *row) error { return nil }, c)
 	})
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (m *membership) Leave(ctx context.Context) error {
 func (b *Backend) leave(ctx context.Context, pg *pgconn.PgConn, ids []storage.ID) error {
 	c := b.call("SELECT SCHEMA.leave_1($1)")
 	c.uuids(ids)
-	return exec(ctx, pg, func(int, *row) error { return nil }, c)
+	return b.exec(ctx, pg, func(int, *row) error { return nil }, c)
 }
 
 // members are the living members of this process. One goroutine beats for all of them.
@@ -209,7 +209,7 @@ func (b *Backend) beat(ctx context.Context, pg **pgconn.PgConn, ids []storage.ID
 	c.uuids(ids)
 	c.int8(b.options.MemberTimeout.Microseconds())
 	alive = map[storage.ID]struct{}{}
-	err = exec(ctx, *pg, func(_ int, r *row) error {
+	err = b.exec(ctx, *pg, func(_ int, r *row) error {
 		alive[r.uuid()] = struct{}{}
 		orphans = r.bool()
 		return r.err

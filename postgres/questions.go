@@ -13,7 +13,7 @@ import (
 // Question implements [storage.Questions].
 func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q storage.Question, err error) {
 	what, found := fmt.Sprintf("read question %s", id), false
-	c := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.id = $1 AND q.tenant = $2")
+	c := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.id = $1 AND (q.tenant = $2) IS TRUE")
 	c.uuid(id)
 	c.text(tenant)
 	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) (err error) {
@@ -53,7 +53,7 @@ func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (
 func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) (counts map[storage.QuestionState]int, err error) {
 	q := b.query("SELECT q.state, count(*) FROM SCHEMA.question q")
 	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" {
-		q.end(" JOIN SCHEMA.run r ON r.tenant = q.tenant AND r.n = q.run_n")
+		q.end(" JOIN SCHEMA.run r ON r.n = q.run_n")
 	}
 	filterQuestions(q, &f)
 	q.end(" GROUP BY q.state")

@@ -114,7 +114,7 @@ func readQuestion(r *row) (storage.Question, error) {
 // questionColumns is what readFullQuestion reads; the tables are named q, r and a.
 const questionColumns = `q, r.id, r.thread, r.entrypoint, a.data`
 
-const questionTables = `SCHEMA.question q JOIN SCHEMA.run r ON r.tenant = q.tenant AND r.n = q.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = q.schema_n`
+const questionTables = `SCHEMA.question q JOIN SCHEMA.run r ON r.n = q.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = q.schema_n`
 
 func readFullQuestion(r *row) (storage.Question, error) {
 	q, err := readQuestion(r.composite())

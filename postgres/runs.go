@@ -140,7 +140,7 @@ func (b *Backend) Poll(ctx context.Context, p storage.Poll) (storage.Polled, err
 // Run implements [storage.Runs].
 func (b *Backend) Run(ctx context.Context, tenant string, id storage.ID) (run storage.Run, err error) {
 	what, found := fmt.Sprintf("read run %s", id), false
-	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND r.tenant = $2")
+	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
 	c.uuid(id)
 	c.text(tenant)
 	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) error {
@@ -162,10 +162,10 @@ func orNotFound(what string, found bool, err error) error {
 // The log of a run is its own rows and, of a fork, those of its ancestors up to
 // where it left them. A row may go beyond that point, or begin before the first record asked for.
 const logSQL = `WITH RECURSIVE line (n, above, upto, parent, fork_seq) AS (
-		SELECT r.n, coalesce(r.fork_seq, 0), r.last_seq, r.parent, r.fork_seq FROM SCHEMA.run r WHERE r.id = $1 AND r.tenant = $2
+		SELECT r.n, coalesce(r.fork_seq, 0), r.last_seq, r.parent, r.fork_seq FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE
 	UNION ALL
 		SELECT p.n, coalesce(p.fork_seq, 0), least(l.fork_seq, l.upto), p.parent, p.fork_seq
-		FROM line l JOIN SCHEMA.run p ON p.id = l.parent AND p.tenant = $2 WHERE l.fork_seq > 0
+		FROM line l JOIN SCHEMA.run p ON p.id = l.parent AND (p.tenant = $2) IS TRUE WHERE l.fork_seq > 0
 	)
 	SELECT g.first_seq, line.upto, g.at, g.records FROM line JOIN SCHEMA.log g ON g.run_n = line.n AND g.first_seq <= line.upto
 	WHERE g.first_seq > $3 OR g.first_seq = (SELECT max(o.first_seq) FROM SCHEMA.log o WHERE o.run_n = line.n AND o.first_seq <= $3)
@@ -210,10 +210,10 @@ func readLog(r *row, records []storage.Record, after int64, limit int) ([]storag
 // Load implements [storage.Runs].
 func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (l storage.Loaded, err error) {
 	what, found := fmt.Sprintf("load run %s", id), false
-	run := b.call("SELECT r, SCHEMA.value_1(r.tenant, r.previous) FROM SCHEMA.run r WHERE r.id = $1 AND r.tenant = $2")
+	run := b.call("SELECT r, SCHEMA.value_1(r.tenant, r.previous) FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
 	run.uuid(id)
 	run.text(tenant)
-	questions := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE r.id = $1 AND r.tenant = $2 ORDER BY q.seq, q.change")
+	questions := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE r.id = $1 AND (r.tenant = $2) IS TRUE ORDER BY q.seq, q.change")
 	questions.uuid(id)
 	questions.text(tenant)
 	err = b.read(ctx, what, true, func() { l, found = storage.Loaded{}, false }, func(i int, r *row) (err error) {
@@ -251,7 +251,7 @@ func (b *Backend) whole(what string, records []storage.Record, last int64) error
 // Log implements [storage.Runs].
 func (b *Backend) Log(ctx context.Context, tenant string, id storage.ID, after int64, limit int) (run storage.Run, records []storage.Record, err error) {
 	what, found := fmt.Sprintf("read the log of run %s", id), false
-	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND r.tenant = $2")
+	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
 	c.uuid(id)
 	c.text(tenant)
 	err = b.read(ctx, what, true, func() { records, found = nil, false }, func(i int, r *row) (err error) {

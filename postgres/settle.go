@@ -50,6 +50,7 @@ func checkSettlement(s *storage.Settlement) error {
 
 func (b *Backend) settleCall(ops []*op) *call {
 	c := b.call(`SELECT o_settlement, o_code, o_repeated, o_question, o_schema, o_run FROM SCHEMA.settle_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`)
+	c.hot = true
 	c.int8(b.offset())
 	c.text(b.instance)
 	idColumn(c, ops, func(o *op) storage.ID { return o.settlement.Question })

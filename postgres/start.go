@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,10 +16,7 @@ func (b *Backend) Start(ctx context.Context, s storage.Start) (storage.Started, 
 	if err != nil {
 		return storage.Started{}, err
 	}
-	h := fnv.New32a()
-	h.Write([]byte(s.Run.Tenant))
-	h.Write([]byte(s.Run.Thread))
-	if err := b.commit(ctx, "start", h.Sum32(), &work{ops: []*op{o}}); err != nil {
+	if err := b.commit(ctx, "start", uint32(hashText(s.Run.Tenant+"\x00"+s.Run.Thread)), &work{ops: []*op{o}}); err != nil {
 		return storage.Started{}, err
 	}
 	return o.startOutcome()
@@ -49,7 +45,7 @@ func (t *Tx) Start(ctx context.Context, s storage.Start) (storage.Started, error
 		return storage.Started{}, err
 	}
 	ops := []*op{o}
-	err = exec(ctx, t.tx.Conn().PgConn(), func(_ int, r *row) error { return readStart(r, ops) }, t.b.startCall(ops, true))
+	err = t.b.exec(ctx, t.tx.Conn().PgConn(), func(_ int, r *row) error { return readStart(r, ops) }, t.b.startCall(ops, true))
 	if err != nil {
 		return storage.Started{}, t.b.failed(ctx, "start in a transaction", err)
 	}
@@ -98,6 +94,7 @@ func (b *Backend) startCall(ops []*op, inTx bool) *call {
 	data := func(get func(*storage.Run) []byte) func(*op) []byte {
 		return func(o *op) []byte { return get(&o.start.Run) }
 	}
+	c.hot = !inTx // an unknown name would end the program's transaction
 	c.int8(b.offset())
 	c.text(from)
 	c.bool(inTx)

@@ -15,9 +15,9 @@ func (b *Backend) Head(ctx context.Context, tenant, thread string) (h storage.He
 	now := b.call("SELECT clock_timestamp() + $1 * interval '1 microsecond'")
 	now.int8(b.offset())
 	run := b.call(`SELECT r, r.owner IS NOT NULL AND SCHEMA.living_1(r.owner), p
-		FROM SCHEMA.run r LEFT JOIN SCHEMA.run p ON r.status <> 5 AND p.id = r.previous AND p.tenant = r.tenant
-		WHERE r.tenant = $1 AND r.n = ` + latest)
-	questions := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.run_n = " + latest + " AND q.tenant = $1 AND q.state = 1 ORDER BY q.seq, q.change")
+		FROM SCHEMA.run r LEFT JOIN SCHEMA.run p ON r.status <> 5 AND p.id = r.previous AND (p.tenant = r.tenant) IS TRUE
+		WHERE r.n = ` + latest)
+	questions := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.run_n = " + latest + " AND q.settled IS NULL ORDER BY q.seq, q.change")
 	for _, c := range []*call{run, questions} {
 		c.text(tenant)
 		c.text(thread)
@@ -69,7 +69,7 @@ func (b *Backend) PutThread(ctx context.Context, t storage.Thread) error {
 	c.optionalText(metadataText(t.Metadata))
 	c.int8(b.offset())
 	return b.change(ctx, fmt.Sprintf("put thread %.80q", t.ID), func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
-		return exec(ctx, pg, func(int, *row) error { return nil }, b.durable(), c)
+		return b.exec(ctx, pg, func(int, *row) error { return nil }, b.durable(), c)
 	})
 }
 

@@ -14,20 +14,16 @@ import (
 	"github.com/fermata-go/fermata/storage"
 )
 
-// Watch implements [storage.Backend]. What this process changes is told by the
+// Watch implements [storage.Backend]. The first one waits until the server has been asked to
+// notify, or can't be reached. What this process changes is told by the
 // goroutine that changed it, what others change by the one that listens; fn may use the backend.
 func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
 	w := &watcher{fn: fn}
-	b.watchers.mu.Lock()
-	defer b.watchers.mu.Unlock()
-	if b.watchers.closed {
+	ready := b.watchers.add(b, w)
+	if ready == nil {
 		return func() {}
 	}
-	b.watchers.change(func(list []*watcher) []*watcher { return append(list, w) })
-	if !b.watchers.listening {
-		b.watchers.listening = true
-		b.goroutine.Go(b.listen)
-	}
+	<-ready
 	return func() {
 		w.stopped.Store(true)
 		b.watchers.mu.Lock()
@@ -44,10 +40,25 @@ type watcher struct {
 }
 
 type watchers struct {
-	mu        sync.Mutex
-	list      atomic.Pointer[[]*watcher] // never changed once it is there
-	listening bool
-	closed    bool
+	mu     sync.Mutex
+	list   atomic.Pointer[[]*watcher] // never changed once it is there
+	ready  chan struct{}              // closed when the listener listens; nil before there is one
+	closed bool
+}
+
+// add makes w known, and starts the listener if it is the first. It returns nil if the backend is closed.
+func (l *watchers) add(b *Backend, w *watcher) (ready <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.change(func(list []*watcher) []*watcher { return append(list, w) })
+	if l.ready == nil {
+		l.ready = make(chan struct{})
+		b.goroutine.Go(func() { b.listen(sync.OnceFunc(func() { close(l.ready) })) })
+	}
+	return l.ready
 }
 
 func (l *watchers) change(f func([]*watcher) []*watcher) {
@@ -88,24 +99,33 @@ func (b *Backend) deliver(n storage.Note) {
 var anything = storage.Note{Queued: true, Inbox: true, Questions: true}
 
 // listen tells the watchers what other processes change, until Close. Whenever
-// something may have been missed it says so with a zero note.
-func (b *Backend) listen() {
+// something may have been missed it says so with a zero note. It calls ready when nothing will be missed any
+// more, or nothing can be promised.
+func (b *Backend) listen(ready func()) {
+	defer ready()
 	if b.options.NoListen {
+		ready()
 		for sleep(b.ctx, b.options.PollInterval) {
 			b.deliver(anything)
 		}
 		return
 	}
 	for first := true; first || sleep(b.ctx, b.options.PollInterval); first = false {
-		b.listenOnce()
+		b.listenOnce(func() {
+			ready()
+			if !first {
+				b.deliver(anything)
+			}
+		})
+		ready()
 		if b.ctx.Err() == nil {
 			b.deliver(anything)
 		}
 	}
 }
 
-// listenOnce listens until the connection is lost.
-func (b *Backend) listenOnce() {
+// listenOnce listens until the connection is lost. It calls listening once it does.
+func (b *Backend) listenOnce(listening func()) {
 	ctx, cancel := context.WithTimeout(b.ctx, connectTimeout)
 	defer cancel()
 	pg, err := b.connect(ctx, b.options.ListenDSN, func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) })
@@ -116,7 +136,7 @@ func (b *Backend) listenOnce() {
 	if err := pg.Exec(ctx, `LISTEN "`+b.channel()+`"`).Close(); err != nil {
 		return
 	}
-	b.deliver(anything)
+	listening()
 	for {
 		ctx, cancel := context.WithTimeout(b.ctx, quietTimeout)
 		err := pg.WaitForNotification(ctx)

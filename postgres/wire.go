@@ -12,10 +12,9 @@ import (
 )
 
 // A call is one statement with its parameters in the binary format. Types are
-// given, not asked for: an unnamed statement with known types needs one round
-// trip, leaves nothing behind in the server's session, and so works through a
-// proxy that lends a session per transaction.
+// given, not asked for: so an unnamed statement, too, needs one round trip only.
 type call struct {
+	hot    bool // worth preparing
 	sql    string
 	values [][]byte
 	types  []uint32

@@ -4,6 +4,11 @@
 -- The lock on a run's row guards all that is the run's: its log and its
 -- questions. It is only ever taken with SKIP LOCKED, and thread and unique-key
 -- locks (advisory) only tried, so a group commit waits for nobody.
+--
+-- Functions keep the plans they made when the tables were empty, and then every
+-- index looks as good as another. So each of their queries can use one index only: what
+-- is to be no more than a filter says (…) IS TRUE, and an open question, which
+-- the index for lists knows by its state, is one with settled IS NULL.
 
 CREATE SEQUENCE SCHEMA.run_number;
 -- Numbers of changes of questions. See announce_change_1 for how a reader misses none.
@@ -41,12 +46,13 @@ CREATE TABLE SCHEMA.run (
 	result        bytea,
 	saved         bytea,
 	error         bytea,
-	PRIMARY KEY (tenant, n)
+	PRIMARY KEY (n)
 ) WITH (fillfactor = 80); -- room for the new version of a row beside the old: an append touches no index
 
 CREATE UNIQUE INDEX run_id ON SCHEMA.run (id, tenant);
 CREATE INDEX run_thread ON SCHEMA.run (tenant, thread, n DESC);
-CREATE UNIQUE INDEX run_active ON SCHEMA.run (tenant, thread) WHERE status <= 4;
+-- The last line of defence: starts and acquisitions hold the thread's lock.
+CREATE UNIQUE INDEX run_active ON SCHEMA.run (tenant, thread) WHERE (status <= 4) IS TRUE;
 CREATE INDEX run_owner ON SCHEMA.run (owner, entrypoint) WHERE owner IS NOT NULL;
 CREATE INDEX run_ready ON SCHEMA.run (entrypoint, ready) WHERE status = 1;
 CREATE INDEX run_due ON SCHEMA.run (due) WHERE due IS NOT NULL;
@@ -100,8 +106,8 @@ CREATE TABLE SCHEMA.question (
 CREATE INDEX question_run ON SCHEMA.question (run_n, seq);
 CREATE UNIQUE INDEX question_change_number ON SCHEMA.question (tenant, change);
 CREATE INDEX question_open ON SCHEMA.question (tenant, asked, id) WHERE state = 1;
-CREATE INDEX question_deadline ON SCHEMA.question (deadline) WHERE state = 1 AND deadline IS NOT NULL;
-CREATE UNIQUE INDEX question_unique ON SCHEMA.question (tenant, name, uniq) WHERE state = 1 AND uniq IS NOT NULL;
+CREATE INDEX question_deadline ON SCHEMA.question (deadline) WHERE settled IS NULL AND deadline IS NOT NULL;
+CREATE UNIQUE INDEX question_unique ON SCHEMA.question (tenant, name, uniq) WHERE settled IS NULL AND uniq IS NOT NULL;
 CREATE INDEX question_audience ON SCHEMA.question USING gin (audience) WHERE state = 1 AND audience IS NOT NULL;
 CREATE INDEX question_tags ON SCHEMA.question USING gin (tags) WHERE tags IS NOT NULL;
 

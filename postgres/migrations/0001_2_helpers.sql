@@ -10,9 +10,9 @@ BEGIN
 	END IF;
 END $$;
 
--- texts_1 reads a JSON array of strings. NULL for NULL.
+-- texts_1 reads a JSON array of strings.
 CREATE FUNCTION SCHEMA.texts_1(p text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
-	SELECT CASE WHEN p IS NOT NULL THEN ARRAY(SELECT jsonb_array_elements_text(p::jsonb)) END
+	SELECT ARRAY(SELECT jsonb_array_elements_text(p::jsonb))
 $$;
 
 -- announce_change_1 comes before the first change number a transaction draws.
@@ -29,8 +29,8 @@ DECLARE
 	v_last  bigint;
 	v_class bigint := 'SCHEMA.question_change'::regclass::oid::bigint;
 BEGIN
-	SELECT last_value INTO v_last FROM SCHEMA.question_change;
-	v_last := v_last & 4294967295;
+	-- (Reading the sequence as a table would be a sequential scan, which the callers' settings price out of reach.)
+	v_last := coalesce(pg_sequence_last_value('SCHEMA.question_change'), 0) & 4294967295;
 	PERFORM pg_advisory_xact_lock_shared(
 		(CASE WHEN v_class > 2147483647 THEN v_class - 4294967296 ELSE v_class END)::integer,
 		(CASE WHEN v_last > 2147483647 THEN v_last - 4294967296 ELSE v_last END)::integer);
@@ -43,7 +43,7 @@ DECLARE
 	v_last bigint;
 	v_low  bigint;
 BEGIN
-	SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO v_last FROM SCHEMA.question_change;
+	v_last := coalesce(pg_sequence_last_value('SCHEMA.question_change'), 0);
 	SELECT min(v_last - ((v_last & 4294967295) - l.objid::bigint + 4294967296) % 4294967296) INTO v_low
 	FROM pg_locks l
 	WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = 'SCHEMA.question_change'::regclass::oid
@@ -55,11 +55,11 @@ END $$;
 CREATE FUNCTION SCHEMA.close_questions_1(p_tenant text, p_run bigint, p_state smallint) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-	IF EXISTS (SELECT FROM SCHEMA.question q WHERE q.run_n = p_run AND q.state = 1) THEN
+	IF EXISTS (SELECT FROM SCHEMA.question q WHERE q.run_n = p_run AND q.settled IS NULL) THEN
 		PERFORM SCHEMA.announce_change_1();
-		UPDATE SCHEMA.question q SET state = p_state, settled = (SELECT r.updated FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.n = p_run),
+		UPDATE SCHEMA.question q SET state = p_state, settled = (SELECT r.updated FROM SCHEMA.run r WHERE r.n = p_run),
 			change = nextval('SCHEMA.question_change')
-		WHERE q.run_n = p_run AND q.state = 1;
+		WHERE q.run_n = p_run AND q.settled IS NULL;
 	END IF;
 END $$;
 
@@ -71,16 +71,16 @@ DECLARE
 	v_at  timestamptz;
 BEGIN
 	PERFORM SCHEMA.announce_change_1();
-	SELECT q.run_n INTO v_run FROM SCHEMA.question q WHERE q.id = p_question AND q.tenant = p_tenant;
+	SELECT q.run_n INTO v_run FROM SCHEMA.question q WHERE q.id = p_question AND (q.tenant = p_tenant) IS TRUE;
 	UPDATE SCHEMA.run r SET
 		inbox = r.inbox + 1, updated = greatest(p_now, r.updated),
 		status = CASE WHEN r.status = 3 THEN 1 ELSE r.status END,
 		due = NULL,
 		ready = CASE WHEN r.status = 3 THEN greatest(p_now, r.updated) WHEN r.status = 1 THEN least(r.ready, p_now) END
-	WHERE r.tenant = p_tenant AND r.n = v_run
+	WHERE r.n = v_run
 	RETURNING r.updated INTO v_at;
 	UPDATE SCHEMA.question q SET state = 3, settled = v_at, settled_by = '{"kind": "timeout"}', change = nextval('SCHEMA.question_change')
-	WHERE q.id = p_question AND q.tenant = p_tenant;
+	WHERE q.id = p_question AND (q.tenant = p_tenant) IS TRUE;
 END $$;
 
 -- living_1 says whether a member lives, by the server's clock, which no offset moves.
@@ -90,10 +90,10 @@ BEGIN
 END $$;
 
 -- note_1 is one line for the listeners: what changed of which run.
-CREATE FUNCTION SCHEMA.note_1(p_tenant text, p_run uuid, p_queued boolean, p_inbox boolean, p_questions boolean) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-	SELECT E'\n' || (CASE WHEN p_queued THEN 1 ELSE 0 END + CASE WHEN p_inbox THEN 2 ELSE 0 END + CASE WHEN p_questions THEN 4 ELSE 0 END)
-		|| p_run || encode(convert_to(p_tenant, 'UTF8'), 'hex')
-$$;
+CREATE FUNCTION SCHEMA.note_1(p_tenant text, p_run uuid, p_queued boolean, p_inbox boolean, p_questions boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN E'\n' || (p_queued::integer + 2 * p_inbox::integer + 4 * p_questions::integer) || p_run || encode(convert_to(p_tenant, 'UTF8'), 'hex');
+END $$;
 
 -- notify_1 sends the lines of note_1 when the transaction commits. p_from names the
 -- sender, which ignores what comes back. A payload has its limit: beyond it the note is "anything".

@@ -22,6 +22,7 @@ DECLARE
 	v_other   uuid[] := '{}';    -- the holders, by unit
 	v_key     text[] := '{}';    -- and the keys
 	v_holder  uuid;
+	v_unit    bigint[];
 	v_run     bigint[];          -- number of the run, by unit; NULL if refused
 	v_at      timestamptz[];
 	v_code    smallint[];
@@ -40,8 +41,11 @@ BEGIN
 				CONTINUE;
 			END IF;
 			SELECT o.id INTO v_holder FROM SCHEMA.question o
-				WHERE o.tenant = q.tenant AND o.name = q.name AND o.uniq = q.uniq AND o.state = 1 AND o.id <> q.id
-				AND NOT EXISTS (SELECT FROM unnest(c_unit, c_id) AS c (unit, id) WHERE c.unit = q.unit AND c.id = o.id);
+				WHERE o.tenant = q.tenant AND o.name = q.name AND o.uniq = q.uniq AND o.settled IS NULL AND o.id <> q.id
+				AND NOT EXISTS (
+					SELECT FROM unnest(c_unit, c_id) AS c (unit, id) JOIN SCHEMA.run r ON r.id = u_run[q.unit] AND (r.tenant = q.tenant) IS TRUE
+					WHERE c.unit = q.unit AND c.id = o.id AND o.run_n = r.n
+				);
 			IF FOUND THEN
 				v_refused := v_refused || q.unit;
 				v_other[q.unit] := v_holder;
@@ -50,53 +54,53 @@ BEGIN
 		END LOOP;
 	END IF;
 
-	WITH u AS (
-		SELECT * FROM unnest(u_run, u_tenant, u_token, u_first, u_last, u_records, u_status, u_seen, u_due, u_result, u_saved, u_error)
+	WITH locked AS (
+		SELECT u.*, r.n, r.inbox, r.token AS held, r.last_seq, r.status AS was, greatest(v_now, r.updated) AS at,
+			r.token = u.token AND r.status = 2 AND r.last_seq = u.first - 1 AND NOT u.i = ANY (v_refused) AND NOT u.i = ANY (v_waiting) AS good,
+			CASE WHEN u.status = 0 OR (u.status IN (1, 3) AND r.inbox > u.seen) THEN 2 ELSE u.status END AS becomes
+		FROM unnest(u_run, u_tenant, u_token, u_first, u_last, u_records, u_status, u_seen, u_due, u_result, u_saved, u_error)
 			WITH ORDINALITY AS u (run, tenant, token, first, last, records, status, seen, due, result, saved, error, i)
-	), locked AS (
-		SELECT u.i, r.tenant, r.n, r.token, r.last_seq, r.status, r.inbox, greatest(v_now, r.updated) AS at,
-			r.token = u.token AND r.status = 2 AND r.last_seq = u.first - 1
-				AND NOT u.i = ANY (v_refused) AND NOT u.i = ANY (v_waiting) AS good
-		FROM u JOIN SCHEMA.run r ON r.id = u.run AND r.tenant = u.tenant
+		JOIN SCHEMA.run r ON r.id = u.run AND (r.tenant = u.tenant) IS TRUE
 		FOR UPDATE OF r SKIP LOCKED
-	), good AS (
-		SELECT l.n, l.at, u.*,
-			CASE WHEN u.status = 0 OR (u.status IN (1, 3) AND l.inbox > u.seen) THEN 2 ELSE u.status END AS becomes
-		FROM locked l JOIN u ON u.i = l.i WHERE l.good
 	), logged AS (
 		INSERT INTO SCHEMA.log (run_n, first_seq, token, at, records)
-		SELECT g.n, g.first, g.token, g.at, g.records FROM good g
+		SELECT l.n, l.first, l.token, l.at, l.records FROM locked l WHERE l.good
 	), changed AS (
 		UPDATE SCHEMA.run r SET
-			last_seq = g.last, updated = g.at, crashes = -1, status = g.becomes,
-			owner  = CASE WHEN g.becomes = 2 THEN r.owner END,
-			due    = CASE WHEN g.becomes = 3 OR (g.becomes = 1 AND g.due > g.at) THEN g.due END,
-			ready  = CASE WHEN g.becomes = 1 THEN greatest(g.at, g.due) END,
-			result = CASE WHEN g.becomes = 5 THEN g.result END,
-			saved  = CASE WHEN g.becomes = 5 THEN g.saved END,
-			error  = CASE WHEN g.becomes IN (4, 6, 7) THEN g.error END,
-			cancel = r.cancel AND g.becomes NOT IN (5, 6, 7)
-		FROM good g WHERE r.tenant = g.tenant AND r.n = g.n
-	), answers AS (
-		SELECT u.i, g.n, coalesce(g.at, old.at) AS at, l.inbox,
-			CASE WHEN g.i IS NOT NULL THEN u.status <> 0 AND g.becomes = 2
-				ELSE u.status <> 0 AND l.token = u.token AND l.status = 2 END AS kept,
-			CASE WHEN g.i IS NOT NULL THEN 0
-				WHEN l.i IS NULL THEN CASE WHEN EXISTS (SELECT FROM SCHEMA.run r WHERE r.id = u.run AND r.tenant = u.tenant) THEN 6 ELSE 1 END
-				WHEN old.at IS NOT NULL THEN 5
-				WHEN l.token <> u.token OR l.status <> 2 OR u.first <= l.last_seq THEN 4
-				WHEN u.first > l.last_seq + 1 THEN 9
-				WHEN u.i = ANY (v_refused) THEN 8
-				ELSE 6 END AS code,
-			CASE WHEN g.becomes IN (5, 6, 7) THEN g.n END AS ended
-		FROM u LEFT JOIN locked l ON l.i = u.i LEFT JOIN good g ON g.i = u.i
-		LEFT JOIN LATERAL (
-			SELECT o.at FROM SCHEMA.log o WHERE NOT l.good AND o.run_n = l.n AND o.first_seq = u.first AND o.token = u.token
-		) old ON true
+			last_seq = l.last, updated = l.at, crashes = -1, status = l.becomes,
+			owner  = CASE WHEN l.becomes = 2 THEN r.owner END,
+			due    = CASE WHEN l.becomes = 3 OR (l.becomes = 1 AND l.due > l.at) THEN l.due END,
+			ready  = CASE WHEN l.becomes = 1 THEN greatest(l.at, l.due) END,
+			result = CASE WHEN l.becomes = 5 THEN l.result END,
+			saved  = CASE WHEN l.becomes = 5 THEN l.saved END,
+			error  = CASE WHEN l.becomes IN (4, 6, 7) THEN l.error END,
+			cancel = r.cancel AND l.becomes NOT IN (5, 6, 7)
+		FROM locked l WHERE l.good AND r.n = l.n
 	)
-	SELECT array_agg(a.n), array_agg(a.at), array_agg(a.inbox), array_agg(a.kept), array_agg(a.code),
-		array_agg(a.ended) FILTER (WHERE a.ended IS NOT NULL)
-	INTO v_run, v_at, v_inbox, v_kept, v_code, v_ended FROM (SELECT * FROM answers ORDER BY i) a;
+	SELECT array_agg(a.i), array_agg(a.n), array_agg(a.at), array_agg(a.inbox), array_agg(a.kept), array_agg(a.code),
+		array_agg(a.n) FILTER (WHERE a.code = 0 AND a.becomes IN (5, 6, 7))
+	INTO v_unit, v_run, v_at, v_inbox, v_kept, v_code, v_ended FROM (
+		SELECT l.i, CASE WHEN l.good THEN l.n END AS n, coalesce(old.at, l.at) AS at, l.inbox, l.becomes,
+			l.status <> 0 AND CASE WHEN l.good THEN l.becomes = 2 ELSE l.held = l.token AND l.was = 2 END AS kept,
+			CASE WHEN l.good THEN 0
+				WHEN old.at IS NOT NULL THEN 5
+				WHEN l.held <> l.token OR l.was <> 2 OR l.first <= l.last_seq THEN 4
+				WHEN l.first > l.last_seq + 1 THEN 9
+				WHEN l.i = ANY (v_refused) THEN 8
+				ELSE 6 END AS code
+		FROM locked l LEFT JOIN LATERAL (
+			SELECT o.at FROM SCHEMA.log o WHERE NOT l.good AND o.run_n = l.n AND o.first_seq = l.first AND (o.token = l.token) IS TRUE
+		) old ON true
+		ORDER BY l.i
+	) a;
+	IF coalesce(cardinality(v_unit), 0) < cardinality(u_run) THEN
+		-- Some are missing or held by others: the arrays get their gaps.
+		SELECT array_agg(a.n), array_agg(a.at), array_agg(a.inbox), array_agg(a.kept), array_agg(coalesce(a.code, CASE WHEN EXISTS (
+			SELECT FROM SCHEMA.run r WHERE r.id = u_run[g.i] AND (r.tenant = u_tenant[g.i]) IS TRUE) THEN 6 ELSE 1 END))
+		INTO v_run, v_at, v_inbox, v_kept, v_code
+		FROM generate_subscripts(u_run, 1) AS g (i)
+		LEFT JOIN unnest(v_unit, v_run, v_at, v_inbox, v_kept, v_code) AS a (i, n, at, inbox, kept, code) ON a.i = g.i;
+	END IF;
 
 	IF q_unit IS NOT NULL OR c_unit IS NOT NULL THEN
 		PERFORM SCHEMA.announce_change_1();
@@ -104,20 +108,22 @@ BEGIN
 	IF c_unit IS NOT NULL THEN
 		UPDATE SCHEMA.question q SET state = c.state, settled = v_at[c.unit], change = nextval('SCHEMA.question_change')
 		FROM unnest(c_unit, c_id, c_state) AS c (unit, id, state)
-		WHERE q.id = c.id AND q.tenant = u_tenant[c.unit] AND q.run_n = v_run[c.unit] AND q.state = 1;
+		WHERE q.id = c.id AND (q.run_n = v_run[c.unit]) IS TRUE AND q.settled IS NULL;
 	END IF;
 	IF q_unit IS NOT NULL THEN
 		INSERT INTO SCHEMA.question (run_n, seq, change, asked, deadline, priority, schema_n, id, state, tenant, path,
 			name, key, grp, uniq, audience, not_by, tags, payload, digest, details)
 		SELECT v_run[x.unit], x.seq, nextval('SCHEMA.question_change'), v_at[x.unit], x.deadline, x.priority, x.schema_n, x.id, 1, u_tenant[x.unit], x.path,
-			x.name, x.key, x.grp, x.uniq, SCHEMA.texts_1(x.audience), SCHEMA.texts_1(x.not_by), SCHEMA.texts_1(x.tags), x.payload, x.digest, x.details
+			x.name, x.key, x.grp, x.uniq, 
+			CASE WHEN x.audience IS NOT NULL THEN SCHEMA.texts_1(x.audience) END, CASE WHEN x.not_by IS NOT NULL THEN SCHEMA.texts_1(x.not_by) END,
+			CASE WHEN x.tags IS NOT NULL THEN SCHEMA.texts_1(x.tags) END, x.payload, x.digest, x.details
 		FROM unnest(q_unit, q_id, q_seq, q_priority, q_schema, q_deadline, q_path, q_name, q_key, q_group, q_unique,
 			q_audience, q_not_by, q_tags, q_payload, q_digest, q_details)
 			AS x (unit, id, seq, priority, schema_n, deadline, path, name, key, grp, uniq, audience, not_by, tags, payload, digest, details)
 		WHERE v_run[x.unit] IS NOT NULL;
 	END IF;
 	IF v_ended IS NOT NULL THEN
-		FOR q IN SELECT DISTINCT o.tenant, o.run_n FROM unnest(v_ended) AS e (n) JOIN SCHEMA.question o ON o.run_n = e.n AND o.state = 1 LOOP
+		FOR q IN SELECT DISTINCT o.tenant, o.run_n FROM unnest(v_ended) AS e (n) JOIN SCHEMA.question o ON o.run_n = e.n AND o.settled IS NULL LOOP
 			PERFORM SCHEMA.close_questions_1(q.tenant, q.run_n, 4::smallint);
 		END LOOP;
 	END IF;

@@ -37,7 +37,7 @@ BEGIN
 			CONTINUE;
 		END IF;
 
-		SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = s.id AND r.tenant = s.tenant;
+		SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = s.id AND (r.tenant = s.tenant) IS TRUE;
 		IF FOUND THEN
 			o_code := CASE WHEN o_run.born = s.born THEN 0
 				WHEN o_run.thread = s.thread AND o_run.entrypoint = s.entrypoint
@@ -66,7 +66,7 @@ BEGIN
 		IF NOT s.latest THEN
 			v_parent := NULL;
 			IF s.from_run IS NOT NULL THEN
-				SELECT * INTO v_parent FROM SCHEMA.run r WHERE r.id = s.from_run AND r.tenant = s.tenant AND r.thread = s.thread;
+				SELECT * INTO v_parent FROM SCHEMA.run r WHERE r.id = s.from_run AND (r.tenant = s.tenant AND r.thread = s.thread) IS TRUE;
 				IF NOT FOUND THEN
 					o_code := 1;
 					RETURN NEXT;
@@ -84,20 +84,20 @@ BEGIN
 
 		IF v_latest.status <= 4 THEN
 			IF s.supersede AND NOT p_wait THEN
-				SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.tenant = s.tenant AND r.n = v_latest.n FOR UPDATE SKIP LOCKED;
+				SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.n = v_latest.n FOR UPDATE SKIP LOCKED;
 				IF NOT FOUND THEN
 					o_code := 6;
 					RETURN NEXT;
 					CONTINUE;
 				END IF;
 			ELSIF s.supersede THEN
-				SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.tenant = s.tenant AND r.n = v_latest.n FOR UPDATE;
+				SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.n = v_latest.n FOR UPDATE;
 			END IF;
 			o_alive := v_latest.owner IS NOT NULL AND SCHEMA.living_1(v_latest.owner);
 			IF NOT s.supersede OR v_latest.status = 2 AND o_alive THEN
 				o_code := 2;
 				o_run := v_latest;
-				SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = v_latest.n AND q.state = 1;
+				SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = v_latest.n AND q.settled IS NULL;
 				RETURN NEXT;
 				CONTINUE;
 			END IF;
@@ -105,7 +105,7 @@ BEGIN
 			IF v_latest.status <= 4 THEN
 				UPDATE SCHEMA.run r SET status = 8, owner = NULL, due = NULL, ready = NULL, cancel = false, error = NULL,
 					updated = greatest(v_now, r.updated)
-				WHERE r.tenant = v_latest.tenant AND r.n = v_latest.n;
+				WHERE r.n = v_latest.n;
 				PERFORM SCHEMA.close_questions_1(v_latest.tenant, v_latest.n, 5::smallint);
 				o_superseded := v_latest.id;
 				v_lines := v_lines || SCHEMA.note_1(s.tenant, v_latest.id, false, false, true);
@@ -159,9 +159,10 @@ BEGIN
 END $$;
 
 -- thread_key_1 is the key of the advisory lock that stands for a thread.
-CREATE FUNCTION SCHEMA.thread_key_1(p_tenant text, p_thread text) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-	SELECT hashtextextended(p_thread, hashtextextended(p_tenant, 'SCHEMA.run'::regclass::oid::bigint))
-$$;
+CREATE FUNCTION SCHEMA.thread_key_1(p_tenant text, p_thread text) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN hashtextextended(p_thread, hashtextextended(p_tenant, 'SCHEMA.run'::regclass::oid::bigint));
+END $$;
 
 -- value_1 is what a run that has the given one as its previous sees.
 CREATE FUNCTION SCHEMA.value_1(p_tenant text, p_run uuid) RETURNS bytea LANGUAGE plpgsql STABLE AS $$
@@ -169,5 +170,5 @@ BEGIN
 	IF p_run IS NULL THEN
 		RETURN NULL;
 	END IF;
-	RETURN (SELECT coalesce(r.saved, r.result) FROM SCHEMA.run r WHERE r.id = p_run AND r.tenant = p_tenant);
+	RETURN (SELECT coalesce(r.saved, r.result) FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE);
 END $$;

@@ -13,7 +13,7 @@ DECLARE
 	v_latest SCHEMA.run;
 BEGIN
 	PERFORM SCHEMA.durable_1();
-	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND r.tenant = p_tenant;
+	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE;
 	IF NOT FOUND THEN
 		o_code := 1;
 		RETURN NEXT;
@@ -29,7 +29,7 @@ BEGIN
 		RETURN NEXT;
 		RETURN;
 	END IF;
-	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND r.tenant = p_tenant FOR UPDATE SKIP LOCKED;
+	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
 		RETURN NEXT;
 		RETURN;
@@ -46,7 +46,7 @@ BEGIN
 		o_code := 2;
 		o_run := v_latest;
 		o_alive := o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner);
-		SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.state = 1;
+		SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.settled IS NULL;
 		RETURN NEXT;
 		RETURN;
 	END IF;
@@ -61,7 +61,7 @@ BEGIN
 		crashes = CASE WHEN r.status = 2 AND NOT o_alive THEN r.crashes + 1 ELSE greatest(r.crashes, 0) END,
 		result = NULL, saved = NULL, error = NULL,
 		cancel_reason = CASE WHEN r.cancel THEN r.cancel_reason END
-	WHERE r.tenant = o_run.tenant AND r.n = o_run.n
+	WHERE r.n = o_run.n
 	RETURNING r.* INTO o_run;
 	o_code := 0;
 	PERFORM SCHEMA.notify_1(p_from, SCHEMA.note_1(p_tenant, p_run, p_member IS NULL, false, false));
@@ -75,7 +75,7 @@ CREATE FUNCTION SCHEMA.poll_1(
 	p_offset bigint, p_from text, p_member uuid, p_entrypoints text[], p_limit integer, p_attempt bigint, p_again boolean
 ) RETURNS TABLE (o_code smallint, o_run SCHEMA.run, o_now timestamptz, o_next timestamptz, o_more boolean, o_unfinished boolean, o_notes text)
 LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -90,11 +90,11 @@ DECLARE
 BEGIN
 	PERFORM SCHEMA.durable_1();
 	FOR c IN SELECT q.id, q.run_n, q.tenant FROM SCHEMA.question q
-		WHERE q.state = 1 AND q.deadline IS NOT NULL AND q.deadline <= v_now ORDER BY q.deadline LIMIT v_batch LOOP
+		WHERE q.settled IS NULL AND q.deadline IS NOT NULL AND q.deadline <= v_now ORDER BY q.deadline LIMIT v_batch LOOP
 		v_count := v_count + 1;
-		SELECT r.* INTO o_run FROM SCHEMA.run r WHERE r.tenant = c.tenant AND r.n = c.run_n FOR UPDATE SKIP LOCKED;
+		SELECT r.* INTO o_run FROM SCHEMA.run r WHERE r.n = c.run_n FOR UPDATE SKIP LOCKED;
 		CONTINUE WHEN NOT FOUND;
-		PERFORM FROM SCHEMA.question q WHERE q.id = c.id AND q.tenant = c.tenant AND q.state = 1 AND q.deadline <= v_now;
+		PERFORM FROM SCHEMA.question q WHERE q.id = c.id AND (q.tenant = c.tenant) IS TRUE AND (q.settled IS NULL AND q.deadline <= v_now) IS TRUE;
 		CONTINUE WHEN NOT FOUND;
 		PERFORM SCHEMA.expire_1(c.tenant, c.id, v_now);
 		v_lines := v_lines || SCHEMA.note_1(c.tenant, o_run.id, o_run.status = 3, true, true);
@@ -108,7 +108,7 @@ BEGIN
 		FROM (
 			SELECT w.tenant, w.n FROM SCHEMA.run w WHERE w.due <= v_now ORDER BY w.due LIMIT v_batch FOR UPDATE SKIP LOCKED
 		) d
-		WHERE r.tenant = d.tenant AND r.n = d.n
+		WHERE r.n = d.n
 		RETURNING r.tenant, r.id LOOP
 		v_count := v_count + 1;
 		v_lines := v_lines || SCHEMA.note_1(c.tenant, c.id, true, false, false);
@@ -141,13 +141,13 @@ BEGIN
 				) o
 			) x ORDER BY x.since, x.n LOOP
 			EXIT WHEN v_taken >= p_limit;
-			SELECT r.status INTO v_status FROM SCHEMA.run r WHERE r.tenant = c.tenant AND r.n = c.n
+			SELECT r.status INTO v_status FROM SCHEMA.run r WHERE r.n = c.n
 				AND (r.status = 1 AND r.ready <= v_now OR r.status = 2 AND r.owner = ANY (v_dead)) FOR UPDATE SKIP LOCKED;
 			CONTINUE WHEN NOT FOUND;
 			UPDATE SCHEMA.run r SET status = 2, owner = p_member, token = r.token + 1, taken = p_attempt,
 				updated = greatest(v_now, r.updated), due = NULL, ready = NULL,
 				crashes = CASE WHEN v_status = 2 THEN r.crashes + 1 ELSE greatest(r.crashes, 0) END
-			WHERE r.tenant = c.tenant AND r.n = c.n
+			WHERE r.n = c.n
 			RETURNING r.* INTO o_run;
 			v_taken := v_taken + 1;
 			v_lines := v_lines || SCHEMA.note_1(c.tenant, o_run.id, false, false, false);
@@ -163,7 +163,7 @@ BEGIN
 	o_run := NULL;
 	o_now := v_now;
 	o_next := least(
-		(SELECT min(q.deadline) FROM SCHEMA.question q WHERE q.state = 1 AND q.deadline IS NOT NULL),
+		(SELECT min(q.deadline) FROM SCHEMA.question q WHERE q.settled IS NULL AND q.deadline IS NOT NULL),
 		(SELECT min(r.due) FROM SCHEMA.run r WHERE r.due IS NOT NULL));
 	RETURN NEXT;
 END $$;
@@ -179,9 +179,9 @@ DECLARE
 	v_now timestamptz := clock_timestamp() + p_offset * interval '1 microsecond';
 BEGIN
 	PERFORM SCHEMA.durable_1();
-	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND r.tenant = p_tenant FOR UPDATE SKIP LOCKED;
+	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		o_code := CASE WHEN EXISTS (SELECT FROM SCHEMA.run r WHERE r.id = p_run AND r.tenant = p_tenant) THEN 6 ELSE 1 END;
+		o_code := CASE WHEN EXISTS (SELECT FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE) THEN 6 ELSE 1 END;
 		o_run := NULL;
 	ELSIF o_run.taken = p_attempt THEN
 		o_code := 0;
@@ -199,7 +199,7 @@ BEGIN
 			due = CASE WHEN o_alive THEN r.due END,
 			ready = NULL,
 			error = NULL
-		WHERE r.tenant = o_run.tenant AND r.n = o_run.n
+		WHERE r.n = o_run.n
 		RETURNING r.* INTO o_run;
 		IF NOT o_alive THEN
 			PERFORM SCHEMA.close_questions_1(o_run.tenant, o_run.n, 4::smallint);
@@ -214,7 +214,6 @@ END $$;
 -- dead members own runs, and forgets members that have been dead for a day and own none.
 CREATE FUNCTION SCHEMA.beat_1(p_members uuid[], p_timeout bigint) RETURNS TABLE (o_members uuid[], o_orphans boolean)
 LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -18,7 +18,7 @@ BEGIN
 	IF FOUND AND o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner) THEN
 		o_code := 2;
 		o_alive := true;
-		SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.state = 1;
+		SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.settled IS NULL;
 		RETURN NEXT;
 		RETURN;
 	END IF;
@@ -52,7 +52,7 @@ END $$;
 CREATE FUNCTION SCHEMA.remove_runs_1(p_tenant text, p_runs bigint[]) RETURNS void LANGUAGE sql AS $$
 	DELETE FROM SCHEMA.question q WHERE q.run_n = ANY (p_runs);
 	DELETE FROM SCHEMA.log g WHERE g.run_n = ANY (p_runs);
-	DELETE FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.n = ANY (p_runs);
+	DELETE FROM SCHEMA.run r WHERE r.n = ANY (p_runs);
 $$;
 
 -- prune_thread_1 removes the runs that the thread's present doesn't need.
@@ -76,11 +76,11 @@ BEGIN
 	), kept (n, parent, fork_seq) AS (
 		SELECT k.n, k.parent, k.fork_seq FROM latest k
 	UNION
-		SELECT r.n, r.parent, r.fork_seq FROM latest k JOIN SCHEMA.run r ON k.status <> 5 AND r.id = k.previous AND r.tenant = p_tenant
+		SELECT r.n, r.parent, r.fork_seq FROM latest k JOIN SCHEMA.run r ON k.status <> 5 AND r.id = k.previous AND (r.tenant = p_tenant) IS TRUE
 	), line (n, parent, fork_seq) AS (
 		SELECT k.n, k.parent, k.fork_seq FROM kept k
 	UNION
-		SELECT p.n, p.parent, p.fork_seq FROM line l JOIN SCHEMA.run p ON l.fork_seq > 0 AND p.id = l.parent AND p.tenant = p_tenant
+		SELECT p.n, p.parent, p.fork_seq FROM line l JOIN SCHEMA.run p ON l.fork_seq > 0 AND p.id = l.parent AND (p.tenant = p_tenant) IS TRUE
 	)
 	SELECT array_agg(r.n) INTO v_runs FROM SCHEMA.run r
 	WHERE r.tenant = p_tenant AND r.thread = p_thread AND NOT r.n IN (SELECT l.n FROM line l);
@@ -124,7 +124,7 @@ BEGIN
 		ELSE
 			o_code := 2;
 			o_alive := o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner);
-			SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.state = 1;
+			SELECT count(*) INTO o_open FROM SCHEMA.question q WHERE q.run_n = o_run.n AND q.settled IS NULL;
 		END IF;
 		RETURN NEXT;
 		RETURN;

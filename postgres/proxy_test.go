@@ -1,0 +1,349 @@
+package postgres_test
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fermata-go/fermata/internal/pgtest"
+	"github.com/fermata-go/fermata/postgres"
+	"github.com/fermata-go/fermata/storage"
+)
+
+// proxy stands between a backend and its server and can cut what goes through it.
+type proxy struct {
+	listener net.Listener
+	server   string
+	dsn      string
+	wg       sync.WaitGroup
+
+	// loseReplies: the next so many replies to something sent from now on are lost, with their connections.
+	loseReplies atomic.Int64
+	lost        atomic.Int64
+	// every, if not 0, loses each so-manieth reply.
+	every   atomic.Int64
+	replies atomic.Int64
+	mu      sync.Mutex
+	closed  bool
+	conns   map[net.Conn]struct{}
+}
+
+func newProxy(t testing.TB, dsn string) *proxy {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: l, server: u.Host, conns: map[net.Conn]struct{}{}}
+	u.Host = l.Addr().String()
+	p.dsn = u.String()
+	p.wg.Go(p.accept)
+	t.Cleanup(func() {
+		l.Close()
+		p.cut()
+		p.wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.server)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		if !p.keep(client) || !p.keep(server) {
+			client.Close()
+			server.Close()
+			return
+		}
+		var asked atomic.Bool // something was sent since the last reply
+		p.wg.Go(func() {
+			defer p.drop(client, server)
+			buf := make([]byte, 64<<10)
+			for {
+				n, err := client.Read(buf)
+				if err != nil {
+					return
+				}
+				asked.Store(true)
+				if _, err := server.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		})
+		p.wg.Go(func() {
+			defer p.drop(client, server)
+			buf := make([]byte, 64<<10)
+			for {
+				n, err := server.Read(buf)
+				if err != nil {
+					return
+				}
+				if asked.Swap(false) && p.loses() {
+					// The server has answered: the transaction is committed, and nobody hears of it.
+					return
+				}
+				if _, err := client.Write(buf[:n]); err != nil {
+					return
+				}
+			}
+		})
+	}
+}
+
+func (p *proxy) loses() bool {
+	n := p.replies.Add(1)
+	every := p.every.Load()
+	if every > 0 && n%every == 0 || p.loseReplies.Add(-1) >= 0 {
+		p.lost.Add(1)
+		return true
+	}
+	return false
+}
+
+func (p *proxy) keep(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.conns[c] = struct{}{}
+	}
+	return !p.closed
+}
+
+func (p *proxy) drop(conns ...net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+		delete(p.conns, c)
+	}
+}
+
+// cut ends the proxy and all connections through it.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+// TestLostReplies: each call whose reply is lost after the commit returns what it
+// would have returned, and takes effect once.
+func TestLostReplies(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	p := newProxy(t, dsn)
+	b := open(t, p.dsn, &postgres.Options{Connections: 2, Heartbeat: time.Minute})
+	m, other := join(t, b), join(t, b)
+	losing := func(t *testing.T) {
+		t.Helper()
+		// One reply, and that of the first repetition, too.
+		p.lost.Store(0)
+		p.loseReplies.Store(2)
+		t.Cleanup(func() {
+			if n := p.lost.Load(); n != 2 {
+				t.Errorf("%d replies were lost, want 2", n)
+			}
+		})
+	}
+	t.Run("Start", func(t *testing.T) {
+		losing(t)
+		s := start(m)
+		got, err := b.Start(t.Context(), s)
+		if err != nil || got.Existing || got.Run.ID != s.Run.ID || got.Run.Owner != m.ID() || got.Run.Token != 1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		again, err := b.Start(t.Context(), s)
+		if err != nil || !again.Existing {
+			t.Errorf("the same start again: %+v, %v", again, err)
+		}
+	})
+	t.Run("Append", func(t *testing.T) {
+		r := running(t, b, m)
+		losing(t)
+		c := appended(t, b, &r, storage.Unit{})
+		if c.At.IsZero() || c.Kept {
+			t.Errorf("%+v", c)
+		}
+		again := unit(&r, storage.Unit{})
+		again.First--
+		if list, err := b.Append(t.Context(), []storage.Unit{again}); err != nil || list[0].Err == nil {
+			t.Errorf("the same unit again: %v, %v", list, err)
+		}
+		appended(t, b, &r, storage.Unit{})
+	})
+	t.Run("AppendGivesUp", func(t *testing.T) {
+		r := running(t, b, m)
+		losing(t)
+		if c := appended(t, b, &r, storage.Unit{Status: storage.Interrupted}); c.Kept {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("AppendKeeps", func(t *testing.T) {
+		r := running(t, b, m)
+		asked := []storage.Question{{}}
+		appended(t, b, &r, storage.Unit{Questions: asked})
+		settled(t, b, answer(asked[0], "yes"))
+		losing(t)
+		if c := appended(t, b, &r, storage.Unit{Status: storage.Interrupted}); !c.Kept || c.Inbox == 0 {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("Settle", func(t *testing.T) {
+		r, q := waiting(t, b, m)
+		losing(t)
+		s := answer(q, "yes")
+		s.Member = other.ID()
+		got := settled(t, b, s)
+		if got.Err != nil || got.Repeated || !got.Acquired || got.Run.ID != r.ID || got.Run.Inbox != 1 {
+			t.Errorf("%+v", got)
+		}
+		if again := settled(t, b, s); again.Err == nil {
+			t.Errorf("the same answer without a key again: %+v", again)
+		}
+	})
+	t.Run("SettleWithdrawsTheGroup", func(t *testing.T) {
+		r := running(t, b, m)
+		asked := []storage.Question{{Group: "g"}, {Group: "g"}}
+		appended(t, b, &r, storage.Unit{Questions: asked, Status: storage.Interrupted})
+		losing(t)
+		if got := settled(t, b, answer(asked[0], "yes")); got.Err != nil || got.Repeated {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("Acquire", func(t *testing.T) {
+		r, _ := waiting(t, b, m)
+		losing(t)
+		got, err := b.Acquire(t.Context(), storage.Acquire{Run: r.ID, Member: m.ID(), From: []storage.Status{storage.Interrupted}})
+		if err != nil || got.Owner != m.ID() || got.Token != r.Token+1 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("Cancel", func(t *testing.T) {
+		r, _ := waiting(t, b, m)
+		losing(t)
+		got, err := b.Cancel(t.Context(), "", r.ID, "reason")
+		if err != nil || got.Status != storage.Cancelled {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("Poll", func(t *testing.T) {
+		want := map[storage.ID]bool{}
+		for i := range 5 {
+			s := start(nil)
+			s.Run.Entrypoint = "polled"
+			started, err := b.Start(t.Context(), s)
+			if err != nil {
+				t.Fatal(i, err)
+			}
+			want[started.Run.ID] = true
+		}
+		losing(t)
+		polled, err := b.Poll(t.Context(), storage.Poll{Member: m.ID(), Entrypoints: []string{"polled"}, Limit: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range polled.Runs {
+			delete(want, r.ID)
+		}
+		if len(want) > 0 || len(polled.Runs) != 5 {
+			t.Errorf("%d runs were taken, %d of them lost on the way", len(polled.Runs), len(want))
+		}
+	})
+	t.Run("CopyThread", func(t *testing.T) {
+		r, _ := waiting(t, b, m)
+		losing(t)
+		if err := b.CopyThread(t.Context(), "", r.Thread, "copy of "+r.Thread); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("Extend", func(t *testing.T) {
+		_, q := waiting(t, b, m)
+		losing(t)
+		deadline := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+		if got, err := b.Extend(t.Context(), "", q.ID, deadline); err != nil || !got.Deadline.Equal(deadline) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("Load", func(t *testing.T) {
+		r := running(t, b, m)
+		appended(t, b, &r, storage.Unit{})
+		losing(t)
+		if l, err := b.Load(t.Context(), "", r.ID); err != nil || len(l.Records) != 1 {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+}
+
+// TestCutsUnderLoad: with every 20th reply lost, many callers work on, and each
+// of their steps is there once.
+func TestCutsUnderLoad(t *testing.T) {
+	t.Parallel()
+	const callers, steps = 16, 30
+	dsn := pgtest.DSN(t)
+	p := newProxy(t, dsn)
+	b := open(t, p.dsn, &postgres.Options{Connections: 4, Heartbeat: time.Minute})
+	m := join(t, b)
+	p.every.Store(20)
+	var wg sync.WaitGroup
+	runs := make([]storage.Run, callers)
+	for i := range callers {
+		wg.Go(func() {
+			r := running(t, b, m)
+			for n := range steps {
+				u := storage.Unit{Records: [][]byte{fmt.Appendf(nil, "step %d", n)}}
+				if n%5 != 4 {
+					appended(t, b, &r, u)
+					continue
+				}
+				u.Questions, u.Status, u.SeenInbox = []storage.Question{{}}, storage.Interrupted, r.Inbox
+				if c := appended(t, b, &r, u); c.Kept {
+					t.Errorf("caller %d: the run was kept", i)
+				}
+				s := answer(u.Questions[0], "yes")
+				s.Member = m.ID()
+				got := settled(t, b, s)
+				if got.Err != nil || got.Repeated || !got.Acquired {
+					t.Errorf("caller %d: %+v", i, got)
+				}
+				r = got.Run
+			}
+			runs[i] = r
+		})
+	}
+	wg.Wait()
+	p.every.Store(0)
+	if p.lost.Load() == 0 {
+		t.Error("no reply was lost")
+	}
+	for i, r := range runs {
+		l, err := b.Load(t.Context(), "", r.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(l.Records) != steps || len(l.Questions) != steps/5 || l.Run.Inbox != steps/5 {
+			t.Errorf("caller %d: %d records, %d questions, inbox %d", i, len(l.Records), len(l.Questions), l.Run.Inbox)
+		}
+		for n, record := range l.Records {
+			if want := fmt.Sprintf("step %d", n); string(record.Data) != want {
+				t.Errorf("caller %d: record %d is %q, want %q", i, n+1, record.Data, want)
+			}
+		}
+	}
+}
