@@ -10,7 +10,9 @@
 // survives a power cut. The file is in WAL mode, so readers and the writer don't
 // wait for each other. Beside it SQLite keeps a -wal and a -shm file; the
 // three belong together, and a backup is taken with SQLite's own means (VACUUM
-// INTO, or the backup command of its shell).
+// INTO, or the backup command of its shell). A program that has the file open
+// here must not open and close it by other means, not even to copy it: on Unix
+// that frees the locks of the whole process.
 //
 // # How writes work
 //
