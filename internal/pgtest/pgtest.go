@@ -24,12 +24,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// DSN returns the address of an empty database on the shared server, made for
-// this test and dropped when it ends. Without PostgreSQL the test is skipped.
+// DSN returns the address of an empty database on the shared server, for
+// this test alone. Without PostgreSQL the test is skipped.
 func DSN(t testing.TB) string {
 	t.Helper()
 	if dsn := os.Getenv("FERMATA_TEST_POSTGRES"); dsn != "" {
-		return newDatabase(t, dsn)
+		return newDatabase(t, dsn, false)
 	}
 	shared.once.Do(func() { shared.server, shared.err = startServer() })
 	if shared.err != nil {
@@ -77,45 +77,89 @@ func Start(t testing.TB) *Server {
 // Addr is the host and port that the server listens on.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
-// Database makes an empty database, dropped when the test ends, and returns its DSN.
+// Database returns the address of an empty database, for this test alone.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
-	return newDatabase(t, s.adminDSN())
+	return newDatabase(t, s.adminDSN(), true)
 }
 
 func (s *Server) adminDSN() string {
 	return fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable", superuser, s.Addr())
 }
 
-func newDatabase(t testing.TB, admin string) string {
+// databases are those that ended tests have left, empty again, by server: to
+// empty one costs a tenth of making one.
+var databases struct {
+	mu   sync.Mutex
+	free map[string][]string
+}
+
+// newDatabase returns an empty database. With reuse it stays for other tests, else it is dropped when the test ends.
+func newDatabase(t testing.TB, admin string, reuse bool) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	name := "fermata_" + strings.ToLower(rand.Text()[:12])
 	dsn, err := url.Parse(admin)
 	if err != nil || dsn.Scheme == "" {
 		t.Fatalf("pgtest: FERMATA_TEST_POSTGRES must be a URL like postgres://user@host:5432/postgres, it is %q", admin)
 	}
-	conn, err := pgx.Connect(ctx, admin)
-	if err != nil {
-		t.Fatalf("pgtest: connect: %v", err)
+	databases.mu.Lock()
+	name := ""
+	if free := databases.free[admin]; len(free) > 0 {
+		name = free[len(free)-1]
+		databases.free[admin] = free[:len(free)-1]
 	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("pgtest: create a database: %v", err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		conn, err := pgx.Connect(ctx, admin)
-		if err != nil {
-			return // the test stopped its server, and the database goes with it
+	databases.mu.Unlock()
+	if name == "" {
+		name = "fermata_" + strings.ToLower(rand.Text()[:12])
+		if err := execute(admin, "CREATE DATABASE "+name); err != nil {
+			t.Fatalf("pgtest: create a database: %v", err)
 		}
-		defer conn.Close(ctx)
-		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
-			t.Logf("pgtest: drop database %s: %v", name, err)
+	}
+	dsn.Path = "/" + name
+	t.Cleanup(func() {
+		if !reuse {
+			if err := execute(admin, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+				t.Logf("pgtest: drop database %s: %v", name, err)
+			}
+			return
+		}
+		// It fails if the test has stopped its server: then the database goes with that.
+		if err := execute(dsn.String(), emptySQL); err == nil {
+			databases.mu.Lock()
+			defer databases.mu.Unlock()
+			if databases.free == nil {
+				databases.free = map[string][]string{}
+			}
+			databases.free[admin] = append(databases.free[admin], name)
 		}
 	})
-	dsn.Path = "/" + name
 	return dsn.String()
+}
+
+// emptySQL ends all other sessions of a database and removes what is in it.
+const emptySQL = `DO $$
+DECLARE
+	name text;
+BEGIN
+	WHILE EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()) LOOP
+		PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+		PERFORM pg_stat_clear_snapshot();
+		PERFORM pg_sleep(0.001);
+	END LOOP;
+	FOR name IN SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' AND nspname <> 'information_schema' LOOP
+		EXECUTE format('DROP SCHEMA %I CASCADE', name);
+	END LOOP;
+	CREATE SCHEMA public;
+	EXECUTE format('ALTER DATABASE %I RESET ALL', current_database());
+END $$`
+
+func execute(dsn, sql string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, sql)
+	return err
 }

@@ -1,6 +1,7 @@
 package pgtest_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -27,24 +28,33 @@ func TestDSN(t *testing.T) {
 	}
 }
 
+func TestEveryTestFindsAnEmptyDatabase(t *testing.T) {
+	t.Parallel()
+	for i := range 3 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			run(t, pgtest.DSN(t), `CREATE TABLE left_behind (n int); CREATE SCHEMA own; CREATE TABLE own.left_behind (n int)`)
+		})
+	}
+}
+
 func TestKilledServerComesBack(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Start(t)
 	dsn := s.Database(t)
-	exec(t, dsn, "CREATE TABLE kept (n int)")
+	run(t, dsn, "CREATE TABLE kept (n int)")
 	s.Kill(t)
 	s.Restart(t)
-	exec(t, dsn, "INSERT INTO kept VALUES (1)")
+	run(t, dsn, "INSERT INTO kept VALUES (1)")
 	s.Stop(t)
 	if conn, err := pgx.Connect(t.Context(), dsn); err == nil {
 		conn.Close(t.Context())
 		t.Fatal("a stopped server accepts connections")
 	}
 	s.Restart(t)
-	exec(t, dsn, "INSERT INTO kept VALUES (2)")
+	run(t, dsn, "INSERT INTO kept VALUES (2)")
 }
 
-func exec(t *testing.T, dsn, sql string) {
+func run(t *testing.T, dsn, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
