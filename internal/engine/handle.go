@@ -40,23 +40,29 @@ func (e *Engine) Attach(ctx context.Context, tenant string, run storage.ID, afte
 // Rest waits until the run rests – ended, parked or waiting for a person – and
 // returns it with its open questions in call order.
 func (h *Handle) Rest(ctx context.Context) (storage.Run, []storage.Question, error) {
-	run, err := h.wait(ctx)
-	if err != nil {
-		return run, nil, err
+	for before := (storage.Run{}); ; {
+		run, err := h.wait(ctx)
+		if err != nil {
+			return run, nil, err
+		}
+		if run.Status != storage.Interrupted && run.Status != storage.Parked {
+			return run, nil, nil
+		}
+		questions, err := h.engine.OpenQuestions(ctx, h.tenant, run.ID)
+		if err != nil || len(questions) > 0 || run.Status == storage.Parked || run.Token == before.Token && run.LastSeq == before.LastSeq {
+			return run, questions, err
+		}
+		before = run // answered since: it goes on
 	}
-	if run.Status != storage.Interrupted && run.Status != storage.Parked {
-		return run, nil, nil
-	}
-	questions, err := h.engine.OpenQuestions(ctx, h.tenant, run.ID)
-	return run, questions, err
 }
 
 func (h *Handle) wait(ctx context.Context) (storage.Run, error) {
 	if x := h.execution; x != nil {
 		select {
 		case <-x.done:
-			// A run that went back to the queue is waited for like any other's.
-			if x.err == nil && !underWay(x.run.Status) {
+			// A run that went back to the queue is waited for like any other's, and one that
+			// was interrupted may have been answered since.
+			if x.err == nil && !underWay(x.run.Status) && x.run.Status != storage.Interrupted {
 				return x.run, nil
 			}
 			if x.err != nil && !errors.Is(x.err, ErrLost) {
