@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fermata-go/fermata/internal/incarnation"
+	"github.com/fermata-go/fermata/internal/pgtest"
+	"github.com/fermata-go/fermata/postgres"
 	"github.com/fermata-go/fermata/sqlite"
 	"github.com/fermata-go/fermata/storage"
 	"github.com/fermata-go/fermata/storage/memory"
@@ -64,6 +66,19 @@ func sqliteFile(t testing.TB) Opener {
 	}
 }
 
+// postgresDatabase is a database that is empty again after the test, which is skipped if there is no server.
+func postgresDatabase(t testing.TB) Opener {
+	dsn := pgtest.DSN(t)
+	return func(t testing.TB, offset func() time.Duration) storage.Backend {
+		t.Helper()
+		b, err := postgres.Open(t.Context(), dsn, &postgres.Options{Offset: offset, Connections: 4})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return closed(t, b)
+	}
+}
+
 // backends are those that this module has, cheapest first.
 var backends = []struct {
 	name     string
@@ -71,6 +86,7 @@ var backends = []struct {
 }{
 	{"memory", Memory},
 	{"sqlite", sqliteFile},
+	{"postgres", postgresDatabase},
 }
 
 func closed(t testing.TB, b storage.Backend) storage.Backend {
