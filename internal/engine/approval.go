@@ -42,6 +42,13 @@ func (g *Grant) check(s *Scope) error {
 // grant that is used by another claim, or has expired, gives the claim a failure instead.
 func (f *Future) spend(g *Grant, name string) error {
 	p := f.scope.pass
+	now := time.Time{}
+	if !g.expires.IsZero() {
+		var err error
+		if now, err = p.engine.backend.Now(p.ctx); err != nil {
+			return p.lose(err)
+		}
+	}
 	p.mu.Lock()
 	on, used := p.history.used[g.claim]
 	entered := p.history.scopes[f.claim.seq] != nil // it has begun before, and came to a pause
@@ -49,7 +56,7 @@ func (f *Future) spend(g *Grant, name string) error {
 	switch {
 	case used && on != f.claim.seq:
 		code, message = codeApprovalUsed, "the approval was already used"
-	case !entered && !g.expires.IsZero() && !g.expires.After(p.engine.now()):
+	case !entered && !g.expires.IsZero() && !g.expires.After(now):
 		code, message = codeApprovalExpired, fmt.Sprintf("the approval expired at %s", moment(g.expires))
 	case !used:
 		p.history.spend(g.claim, f.claim.seq)

@@ -311,6 +311,12 @@ func askAgain(q *storage.Question) bool {
 
 // question makes the row for a new question.
 func (s *Scope) question(ask *Ask) (*storage.Question, error) {
+	if ask.Deadline > 0 || len(ask.Remind) > 0 {
+		// Times that others will hold against the backend's clock are taken from it.
+		if err := s.pass.engine.syncClock(s.pass.ctx); err != nil {
+			return nil, s.pass.lose(err)
+		}
+	}
 	now := s.pass.engine.now()
 	details := ask.Details
 	for _, after := range ask.Remind {
