@@ -433,6 +433,41 @@ func TestKilledAnywhere(t *testing.T) {
 	t.Logf("%d processes were killed", killed)
 }
 
+// TestEightStarts has eight processes make the database and start runs, each on
+// its own thread; then all on one.
+func TestEightStarts(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	all := func(thread func(n int) string) (started int) {
+		t.Helper()
+		var processes [8]*process
+		for n := range processes {
+			processes[n] = place{p.db, thread(n)}.launch(t, "start", "foo")
+		}
+		for _, x := range processes {
+			e := x.wait()
+			if e.code == 0 {
+				e.check(t, 0, step1Event, askedEvent)
+				started++
+				continue
+			}
+			e.check(t, 1)
+			if !busy.MatchString(e.stderr) {
+				t.Errorf("a process that lost said:\n%s", e.stderr)
+			}
+		}
+		return started
+	}
+	if started := all(func(n int) string { return fmt.Sprint("own ", n) }); started != 8 {
+		t.Errorf("%d of 8 processes have started a run on their own thread", started)
+	}
+	if started := all(func(int) string { return "shared" }); started != 1 {
+		t.Errorf("%d processes have started a run on the same thread", started)
+	}
+}
+
+var busy = regexp.MustCompile(`thread has an open question|thread has a running run`)
+
 // TestEightAnswers has eight processes answer one question at once. One
 // answer wins; the others are told so, and change nothing.
 func TestEightAnswers(t *testing.T) {
