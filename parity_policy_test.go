@@ -413,3 +413,38 @@ func TestMaxConcurrencyBoundsTasks(t *testing.T) {
 		})
 	}
 }
+
+func TestContinueGivesAllAttemptsAgain(t *testing.T) {
+	retry := fermata.Retry(fermata.RetryPolicy{MaxAttempts: 2, InitialInterval: time.Second, NoJitter: true})
+	inBubble(t, func(g *ground) {
+		var c calls
+		var at []time.Duration
+		begin := time.Now()
+		flaky := fermata.NewTask("flaky", func(ctx context.Context, n int) (int, error) {
+			at = append(at, time.Since(begin))
+			if c.add("flaky") < 4 {
+				return 0, errors.New("down")
+			}
+			return fermata.Attempt(ctx), nil
+		}, retry)
+		outer := fermata.NewTask("outer", func(ctx context.Context, n int) (int, error) { return flaky.Call(ctx, n) })
+		inTask := fermata.NewEntrypoint("task", func(ctx context.Context, n int) (int, error) { return outer.Call(ctx, n) })
+		inBody := fermata.NewEntrypoint("body", func(ctx context.Context, n int) (int, error) {
+			at = append(at, time.Since(begin))
+			if c.add("body") < 4 {
+				return 0, errors.New("down")
+			}
+			return fermata.Attempt(ctx), nil
+		}, retry)
+		g.deploy(nil, inTask, inBody)
+		for _, flow := range []*fermata.Entrypoint[int, int]{inTask, inBody} {
+			at, begin = nil, time.Now()
+			p := play(g, flow, flow.Name())
+			if o := p.start(0); o.err == nil {
+				g.t.Fatal("the run did not fail")
+			}
+			p.returns(p.goOn(), 4) // the number of the attempt goes on
+			want(g.t, "times", at, []time.Duration{0, time.Second, time.Second, 2 * time.Second})
+		}
+	})
+}

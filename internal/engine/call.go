@@ -175,7 +175,7 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 			return
 		}
 		failure := inner.newFailure(c.Name, attempt, err)
-		wait, again, fault := c.Policy.again(err, attempt)
+		wait, again, fault := c.Policy.again(err, attempt-p.spent(f.claim.seq))
 		if fault != nil {
 			failure = inner.newFailure(c.Name, attempt, fault)
 		}
@@ -323,11 +323,22 @@ func (p *pass) attempt(claim int64) int {
 	return 1
 }
 
+// spent is how many attempts of a claim's scope came before its retry policy began to count.
+func (p *pass) spent(claim int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.history.scopes[claim]; s != nil {
+		return s.spent
+	}
+	return 0
+}
+
 // retry records that a new attempt of the call begins, and waits as the policy
 // says. The error is that of the run's stop.
 func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
+	spent := p.spent(claim)
 	p.mu.Lock()
-	records, err := p.history.reopen(p.engine, claim, attempt, failure)
+	records, err := p.history.reopen(p.engine, claim, attempt, spent, failure)
 	for _, r := range records {
 		p.history.supersede(r)
 	}
@@ -351,7 +362,7 @@ func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Durat
 // supersede opens a new attempt of a scope in the history of this pass, and
 // returns the record that says so.
 func (p *pass) supersede(scope int64, attempt int, retry []int64, cut int64) record {
-	r := record{kind: recordAttempt, claim: scope, attempt: attempt, retry: retry, cut: cut}
+	r := record{kind: recordAttempt, claim: scope, attempt: attempt, spent: p.spent(scope), retry: retry, cut: cut}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.history.supersede(r)

@@ -250,7 +250,7 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 	case root.suspended:
 		return x.pause(p)
 	case e.failure != nil:
-		wait, again, fault := p.entry.Policy.again(e.err, root.attempt)
+		wait, again, fault := p.entry.Policy.again(e.err, root.attempt-p.spent(0))
 		if again {
 			return x.reattempt(p, e, wait)
 		}

@@ -29,6 +29,7 @@ type pastScope struct {
 	calls   []*pastClaim          // by position
 	keyed   map[string]*pastClaim // by key
 	attempt int                   // number of the running attempt; 0 and 1 are the first
+	spent   int                   // attempts before it that the retry policy doesn't count
 	active  int64                 // last record that says something of this scope or of one below
 }
 
@@ -196,15 +197,17 @@ func (h *history) spend(approval, on int64) {
 
 // reopen lists the records that open a new attempt of a scope that ended in f,
 // and of each failed call found in f, down to where the failure came from: what is
-// repeated must not replay the very failure that it is repeated for.
-func (h *history) reopen(e *Engine, scope int64, attempt int, f *Failure) ([]record, error) {
-	records := []record{{kind: recordAttempt, claim: scope, attempt: attempt, retry: f.Retry, cut: f.cut()}}
+// repeated must not replay the very failure that it is repeated for. The policies of these calls count from there anew;
+// that of the scope itself doesn't count its first spent attempts.
+func (h *history) reopen(e *Engine, scope int64, attempt, spent int, f *Failure) ([]record, error) {
+	records := []record{{kind: recordAttempt, claim: scope, attempt: attempt, spent: spent, retry: f.Retry, cut: f.cut()}}
 	below := func(scope int64, f *Failure) error {
 		s := h.scopes[scope]
 		if s == nil || len(s.calls)+len(s.keyed) == 0 && s.attempt == 0 {
 			return nil // no durable calls: nothing of its own to supersede
 		}
-		inner, err := h.reopen(e, scope, max(1, s.attempt)+1, f)
+		made := max(1, s.attempt)
+		inner, err := h.reopen(e, scope, made+1, made, f)
 		records = append(records, inner...)
 		return err
 	}
@@ -233,7 +236,7 @@ func (h *history) reopen(e *Engine, scope int64, attempt int, f *Failure) ([]rec
 // the scope claimed after r.cut.
 func (h *history) supersede(r record) {
 	s := h.scope(r.claim)
-	s.attempt = r.attempt
+	s.attempt, s.spent = r.attempt, r.spent
 	for i, c := range s.calls {
 		if c.seq > r.cut {
 			s.calls = s.calls[:i]

@@ -77,9 +77,10 @@ type record struct {
 	open []int64
 	// recordEnd
 	status storage.Status
-	// recordAttempt: number of the attempt (the first try is 1), claims whose outcome is superseded, and the
-	// last claim of the scope that is kept
+	// recordAttempt: number of the attempt (the first try is 1), how many of those before it the retry policy
+	// doesn't count, claims whose outcome is superseded, and the last claim of the scope that is kept
 	attempt int
+	spent   int
 	retry   []int64
 	cut     int64
 }
@@ -163,6 +164,7 @@ func (r *record) encode(s *sites) []byte {
 		b = binary.AppendUvarint(b, uint64(r.attempt))
 		b = binary.AppendUvarint(b, uint64(r.cut))
 		b = appendInts(b, r.retry)
+		b = binary.AppendUvarint(b, uint64(r.spent))
 	}
 	return b
 }
@@ -289,6 +291,7 @@ func decodeRecord(data []byte, s *sites) (record, error) {
 		r.attempt = int(d.uint())
 		r.cut = d.uint()
 		r.retry = d.ints()
+		r.spent = int(d.uint())
 	default:
 		d.bad = true
 	}

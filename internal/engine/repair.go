@@ -93,7 +93,7 @@ func (e *Engine) repair(loaded *storage.Loaded, d *Divergence, records []record)
 		if r.kind == recordAttempt {
 			unit.Close = h.openAfter(d.Scope, r.cut)
 			if s := h.scopes[d.Scope]; s != nil {
-				r.attempt = max(1, s.attempt)
+				r.attempt, r.spent = max(1, s.attempt), max(1, s.attempt)-1
 			}
 		}
 		unit.Records = append(unit.Records, r.encode(&h.sites))

@@ -261,7 +261,7 @@ func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
 	if body := h.scopes[0]; body != nil {
 		attempt = max(attempt, body.attempt)
 	}
-	opened, err := h.reopen(e, 0, attempt+1, failure)
+	opened, err := h.reopen(e, 0, attempt+1, attempt, failure)
 	if err != nil {
 		return err
 	}
