@@ -135,3 +135,20 @@ func TestLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestEverythingIsFound: docs/README.md leads to every document and every example.
+func TestEverythingIsFound(t *testing.T) {
+	t.Parallel()
+	index := read(t, "docs/README.md")
+	for _, name := range files(t) {
+		example := strings.HasPrefix(name, "example_") && strings.HasSuffix(name, "_test.go")
+		document := strings.HasPrefix(name, "docs/") && strings.HasSuffix(name, ".md") && name != "docs/README.md"
+		target := strings.TrimPrefix(name, "docs/")
+		if example {
+			target = "../" + name
+		}
+		if (example || document) && !strings.Contains(index, "]("+target+")") {
+			t.Errorf("docs/README.md doesn't lead to %s", name)
+		}
+	}
+}
