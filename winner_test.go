@@ -11,11 +11,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/internal/pgtest"
+	"github.com/fermata-go/fermata/postgres"
 	"github.com/fermata-go/fermata/sqlite"
+	"github.com/fermata-go/fermata/storage"
 )
 
 // tally is what many answers to one question came to.
@@ -121,11 +125,7 @@ func TestAnswerer(t *testing.T) {
 	if err != nil {
 		t.Skip("it is run by another test")
 	}
-	backend, err := sqlite.Open(os.Getenv(answererEnv+"_DB"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer backend.Close()
+	backend := openShared(t, os.Getenv(answererEnv+"_DB"))
 	engine, err := fermata.New(backend, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +135,11 @@ func TestAnswerer(t *testing.T) {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	for _, bad := range []string{`7`, `null`, `{}`, `{"decision":"maybe"}`, `{"decision":"approve","action":{"to":"eve","cents":1}}`} {
+		if _, err := engine.Answer(t.Context(), question, json.RawMessage(bad)); !errors.Is(err, fermata.ErrInvalidAnswer) && !errors.Is(err, fermata.ErrAlreadyAnswered) {
+			t.Errorf("%s: error %v", bad, err)
+		}
+	}
 	data, err := json.Marshal(answerAtOnce(t.Context(), []*fermata.Engine{engine}, question, 100, fmt.Sprint("process", os.Getpid())))
 	if err != nil {
 		t.Fatal(err)
@@ -142,21 +147,46 @@ func TestAnswerer(t *testing.T) {
 	fmt.Printf("%s\n", data)
 }
 
-func TestThreeProcessesOneWinner(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "test.db")
-	backend, err := sqlite.Open(file, nil)
+// openShared opens a database that several processes work on: a file, or a server.
+func openShared(t *testing.T, name string) storage.Backend {
+	t.Helper()
+	var backend storage.Backend
+	var err error
+	if file, ok := strings.CutPrefix(name, "sqlite:"); ok {
+		backend, err = sqlite.Open(file, nil)
+	} else {
+		backend, err = postgres.Open(t.Context(), name, &postgres.Options{Connections: 4})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer backend.Close()
+	t.Cleanup(func() { backend.Close() })
+	return backend
+}
+
+// Three processes that know nothing of the workflow answer one question, 100 times each.
+func TestThreeProcessesOneWinner(t *testing.T) {
+	t.Parallel()
+	for backend, name := range map[string]func(t *testing.T) string{
+		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") },
+		"postgres": func(t *testing.T) string { return pgtest.DSN(t) },
+	} {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			answerFromProcesses(t, name(t))
+		})
+	}
+}
+
+func answerFromProcesses(t *testing.T, database string) {
 	did := &calls{}
 	flow := payout(did)
-	g := &ground{t: t}
-	if g.engine, err = fermata.New(backend, nil, flow); err != nil {
+	engine, err := fermata.New(openShared(t, database), nil, flow)
+	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.engine.Close(context.Background())
+	defer engine.Close(context.Background())
+	g := &ground{t: t, engine: engine}
 	q := g.ask(flow, "1")
 	const processes = 3
 	type process struct {
@@ -167,7 +197,7 @@ func TestThreeProcessesOneWinner(t *testing.T) {
 	var all []process
 	for range processes {
 		c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAnswerer$")
-		c.Env = append(os.Environ(), answererEnv+"="+q.ID.String(), answererEnv+"_DB="+file)
+		c.Env = append(os.Environ(), answererEnv+"="+q.ID.String(), answererEnv+"_DB="+database)
 		c.Stderr = os.Stderr
 		in, err := c.StdinPipe()
 		if err != nil {
