@@ -342,7 +342,7 @@ func (f *frame) perform(e *entry, task *Task, site string) ending {
 		if end.state != normal {
 			return end
 		}
-		if end.failure != nil && e.attempt < task.Attempts {
+		if end.failure != nil && e.attempt-e.spent < task.Attempts {
 			if e.inner != nil {
 				e.inner.supersede(end.failure)
 			}

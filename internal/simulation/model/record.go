@@ -63,6 +63,7 @@ type entry struct {
 	value    int
 	failure  *Failure // done, and it failed
 	attempt  int
+	spent    int     // attempts that the retry policy doesn't count: those before what is around was repeated
 	inner    *record // of the scope that it opened
 	question *Question
 }
@@ -114,6 +115,7 @@ func (r *record) supersede(f *Failure) {
 		below := e.failure
 		e.done, e.failure = false, nil
 		if e.inner != nil && !e.inner.empty() || e.attempt > 1 {
+			e.spent = e.attempt
 			e.attempt++
 		}
 		if e.inner != nil && below != nil {
