@@ -21,6 +21,9 @@ const applicationID = 0x66726d61
 // below 4 KiB the tree gets deeper and large values slower.
 const pageSize = 4096
 
+// cacheSize is 16 MiB for the writer.
+const cacheSize = "PRAGMA cache_size = -16384"
+
 // migrations bring a file from version i to version i+1. They are never edited
 // once released; a change of the schema is a new one.
 var migrations = []string{schemaV1}
@@ -146,8 +149,8 @@ func prepareFile(c *conn, path string, o Options) error {
 		"PRAGMA fullfsync = " + flush, // on macOS an fsync alone leaves the data in the drive's cache
 		"PRAGMA checkpoint_fullfsync = " + flush,
 		fmt.Sprintf("PRAGMA wal_autocheckpoint = %d", o.CheckpointPages),
-		fmt.Sprintf("PRAGMA journal_size_limit = %d", 4*pageSize*o.CheckpointPages),
-		"PRAGMA cache_size = -16384",
+		fmt.Sprintf("PRAGMA journal_size_limit = %d", 2*pageSize*o.CheckpointPages),
+		cacheSize,
 		"PRAGMA temp_store = MEMORY",
 		"PRAGMA trusted_schema = OFF",
 	} {

@@ -69,8 +69,8 @@ type writer struct {
 	b           *Backend
 	dataVersion int64
 	numbers     numbers
-	commits     int // since the log's size was looked at
-	tx          tx  // reused
+	commits     int
+	tx          tx // reused
 	writes      []*operation
 	foreign     atomic.Int64 // when another connection's commit was noticed last, in nanoseconds
 
@@ -205,7 +205,7 @@ func (w *writer) transact(ops []*operation) int {
 	if t.writes > 0 {
 		w.commitCount.Add(1)
 		w.unitCount.Add(int64(t.units))
-		w.limitLog()
+		w.tendLog()
 	}
 	// Crash window: committed, and nobody was told. Watchers of other processes
 	// see the change in the file; callers repeat.
@@ -267,21 +267,55 @@ func (w *writer) reset() {
 	}
 }
 
-// limitLog keeps readers from making the write-ahead log grow without end: it
-// starts again at its beginning only at a moment when nobody reads from it, and if the
-// automatic checkpoints never find one, this one waits for it.
-func (w *writer) limitLog() {
-	if w.commits++; w.commits < 512 {
+// tendLog looks after the size of the write-ahead log, now and then.
+func (w *writer) tendLog() {
+	w.commits++
+	if w.commits == growAfter && w.b.options.Synchronous == Full {
+		w.growLog()
+	}
+	if w.commits%512 == 0 {
+		w.limitLog()
+	}
+}
+
+// growAfter is the number of commits after which a Backend is taken for one that will make many.
+const growAfter = 32
+
+func (w *writer) logSize() int64 {
+	info, err := os.Stat(w.b.path + "-wal")
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// growLog makes the log as large as it will be at the first checkpoint. To sync
+// a file that has grown takes about twice as long as one whose size stays, and so
+// would each of the first some thousand commits. It lets SQLite write the pages of a large transaction
+// before its end, and undoes it: what it leaves behind the log's end has no meaning.
+func (w *writer) growLog() {
+	missing := int64(w.b.options.CheckpointPages*pageSize) - w.logSize()
+	if missing < 64*pageSize {
 		return
 	}
-	w.commits = 0
-	info, err := os.Stat(w.b.path + "-wal")
-	if err != nil || info.Size() <= int64(4*pageSize*w.b.options.CheckpointPages) {
+	// Errors don't matter: the log then grows as it is used.
+	if w.run("PRAGMA cache_size = 10") == nil && w.query("BEGIN IMMEDIATE").exec() == nil {
+		w.query("INSERT INTO spill (n, input) VALUES (-1, zeroblob(?))").int(missing + 16*pageSize).exec() // the last pages stay in the cache
+		w.rollback()
+	}
+	w.run(cacheSize)
+}
+
+// limitLog keeps readers from making the log grow without end: it starts again
+// at its beginning only at a moment when nobody reads from it, and if the
+// automatic checkpoints never find one, this one waits for it. The next commit then cuts the file off.
+func (w *writer) limitLog() {
+	if w.logSize() <= int64(4*pageSize*w.b.options.CheckpointPages) {
 		return
 	}
 	w.raw.SetBusyTimeout(100 * time.Millisecond)
 	defer w.raw.SetBusyTimeout(0)
-	w.run("PRAGMA wal_checkpoint(TRUNCATE)") // if it fails, a later one won't
+	w.run("PRAGMA wal_checkpoint(RESTART)") // if it fails, a later one won't
 }
 
 // reset makes t the transaction that has just begun.

@@ -323,6 +323,35 @@ func TestLogIsLimited(t *testing.T) {
 	}
 }
 
+// A Backend that makes many commits makes room for them first.
+func TestLogIsGrownAhead(t *testing.T) {
+	t.Parallel()
+	const pages = 200
+	b := open(t, &Options{CheckpointPages: pages})
+	r := ownedRun(t, b, join(t, b))
+	for range growAfter {
+		appendTo(t, b, &r, storage.Unit{})
+	}
+	size := b.writer.logSize()
+	if size < pages*pageSize || size > 3*pages*pageSize/2 {
+		t.Errorf("the log has %d bytes after %d commits, want those of %d pages", size, growAfter, pages)
+	}
+	other := openAt(t, b.Path(), nil) // reads what is in the log and nothing else
+	if got := texts(t, other, r.ID); len(got) != growAfter {
+		t.Errorf("%d records", len(got))
+	}
+	for range 10 {
+		appendTo(t, b, &r, storage.Unit{})
+	}
+	if b.writer.logSize() != size {
+		t.Errorf("the log went on growing, from %d to %d bytes", size, b.writer.logSize())
+	}
+	if got := texts(t, b, r.ID); len(got) != growAfter+10 {
+		t.Errorf("%d records", len(got))
+	}
+	sound(t, b)
+}
+
 // What the writer remembers of runs is dropped when another connection writes.
 func TestForeignChangesAreSeen(t *testing.T) {
 	t.Parallel()
