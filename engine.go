@@ -153,8 +153,9 @@ func (e *Engine) Tenant(name string) *Engine {
 
 // Close stops the engine: no new task starts, those that run may finish, and
 // their results are recorded. Unfinished runs are left to other processes, or to the next start of
-// this one. If ctx ends first, the contexts of tasks are cancelled, and Close returns the error of ctx.
-// The backend stays open.
+// this one. If ctx ends first, the contexts of tasks are cancelled, and Close returns the error of ctx, at the latest
+// a second later: a task that doesn't heed its context goes on, and its run stays this process's, until it returns; another
+// Close waits for that. The backend stays open.
 func (e *Engine) Close(ctx context.Context) error { return public(e.core.Close(ctx)) }
 
 // Poke makes the engine look at once for runs that are due, enqueued or

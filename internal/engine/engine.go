@@ -89,6 +89,9 @@ type Engine struct {
 	later      map[storage.ID]overdue // runs to take up again
 	retired    []storage.Membership   // see retire
 	closed     bool
+
+	gone     chan struct{} // closed when nothing of the engine is left
+	closeErr error         // set before that
 }
 
 type definition struct {
@@ -119,7 +122,7 @@ func New(ctx context.Context, backend storage.Backend, options Options, entries 
 	}
 	e := &Engine{
 		backend: backend, options: options, log: options.Log,
-		entries: map[string]*Entry{}, wake: make(chan struct{}, 1),
+		entries: map[string]*Entry{}, wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		live: map[storage.ID]*execution{}, later: map[storage.ID]overdue{},
 	}
 	for _, entry := range entries {
@@ -384,43 +387,54 @@ func (e *Engine) rejoin() bool {
 // ends before that, tasks are cancelled and Close returns the context's error. The backend stays open.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
-	if e.closed {
-		e.mu.Unlock()
-		return nil
-	}
-	e.closed = true
-	e.draining.Store(true)
-	for _, x := range e.live {
-		if p := x.pass.Load(); p != nil {
-			p.drain()
+	if !e.closed {
+		e.closed = true
+		e.draining.Store(true)
+		for _, x := range e.live {
+			if p := x.pass.Load(); p != nil {
+				p.drain()
+			}
 		}
+		go e.end()
 	}
 	e.mu.Unlock()
-	var late error
-	idle := make(chan struct{})
-	go func() {
-		defer close(idle)
-		e.waitIdle()
-	}()
 	select {
-	case <-idle:
+	case <-e.gone:
+		return e.closeErr
 	case <-ctx.Done():
-		late = ctx.Err()
-		e.abort(ErrDraining)
-		<-idle
 	}
+	e.abort(ErrDraining)
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-e.gone:
+		return errors.Join(ctx.Err(), e.closeErr)
+	case <-grace.C:
+		return &Error{
+			Op: "close", Reason: ErrDraining, Err: fmt.Errorf("%w; a task goes on though its context has ended", ctx.Err()),
+			Hint: "its run stays this process's until the task returns or the process ends; Close again to wait for it",
+		}
+	}
+}
+
+// closeGrace is how long Close waits for tasks whose context it has ended.
+const closeGrace = time.Second
+
+// end ends what is left of the engine when no run executes here any more.
+func (e *Engine) end() {
+	defer close(e.gone)
+	e.waitIdle()
 	e.abort(ErrClosed)
 	e.unwatch()
 	e.all.Wait()
 	e.hub.close()
-	e.dismiss(context.WithoutCancel(ctx))
+	e.dismiss(context.Background())
 	e.mu.Lock()
 	membership := e.membership
 	e.mu.Unlock()
-	if err := membership.Leave(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, storage.ErrClosed) {
-		return errors.Join(late, storageError("close", "", storage.ID{}, err))
+	if err := membership.Leave(context.Background()); err != nil && !errors.Is(err, storage.ErrClosed) {
+		e.closeErr = storageError("close", "", storage.ID{}, err)
 	}
-	return late
 }
 
 // waitIdle returns when no run executes here.

@@ -1,0 +1,132 @@
+package fermata_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/fermatatest"
+)
+
+// The context of an engine often ends with a signal. What was under way then is no failure of the
+// work: the next process goes on with it.
+func TestEngineContextEnds(t *testing.T) {
+	onHarness(t, func(t *testing.T, o *fermatatest.Options) {
+		for name, gives := range map[string]func(ctx context.Context) (string, error){
+			"error":               func(ctx context.Context) (string, error) { return "", ctx.Err() },
+			"wrapped error":       func(ctx context.Context) (string, error) { return "", errors.Join(errors.New("stopped"), ctx.Err()) },
+			"result all the same": func(context.Context) (string, error) { return "done", nil },
+		} {
+			t.Run(name, func(t *testing.T) {
+				var attempts, after atomic.Int32
+				entered := make(chan struct{}, 1)
+				task := fermata.NewTask("task", func(ctx context.Context, _ string) (string, error) {
+					if attempts.Add(1) > 1 {
+						return "done", nil
+					}
+					entered <- struct{}{}
+					<-ctx.Done()
+					return gives(ctx)
+				})
+				next := fermata.NewTask("next", func(_ context.Context, in string) (string, error) {
+					after.Add(1)
+					return in + ", next", nil
+				})
+				graph := body(func(ctx context.Context, in string) (string, error) {
+					out, err := task.Call(ctx, in)
+					if err != nil {
+						return "", err
+					}
+					return next.Call(ctx, out)
+				})
+				signal, stop := context.WithCancel(t.Context())
+				defer stop()
+				options := *o
+				options.Engine.Context = signal
+				h := fermatatest.New(t, &options, graph)
+				thread := fermatatest.On(h, graph, name)
+				thread.Start("x")
+				<-entered
+				stop()
+				if err := h.Engine().Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if after.Load() > 0 {
+					t.Error("a task was called after the end of the engine's context")
+				}
+				options.Engine.Context = nil
+				second := fermatatest.New(t, &options, graph)
+				if got := fermatatest.On(second, graph, name).Result(); got != "done, next" {
+					t.Errorf("result %q", got)
+				}
+			})
+		}
+	})
+}
+
+// Close is bounded by its context, whatever the tasks do; it loses nothing of them.
+func TestCloseDoesNotWaitForDeafTasks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		var calls atomic.Int32
+		deaf := fermata.NewTask("deaf", func(context.Context, string) (string, error) {
+			calls.Add(1)
+			close(entered)
+			<-release
+			return "heard", nil
+		})
+		graph := body(func(ctx context.Context, in string) (string, error) { return deaf.Call(ctx, in) })
+		h := inMemory(t, graph)
+		thread := fermatatest.On(h, graph, "1")
+		thread.Start("x")
+		<-entered
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		err := h.Engine().Close(ctx)
+		says(t, err, context.DeadlineExceeded, "a task goes on though its context has ended", "Close again")
+		if took := time.Since(began); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("Close took %s, with a context of 10 s", took)
+		}
+		if s, err := thread.Handle().State(t.Context()); err != nil || s.Status != fermata.Running {
+			t.Errorf("the run is %v, %v; it must stay with the process that still runs its task", s.Status, err)
+		}
+		close(release)
+		if err := h.Engine().Close(t.Context()); err != nil {
+			t.Errorf("a second Close, when the task has returned: %v", err)
+		}
+		h.Restart()
+		if got := thread.Result(); got != "heard" || calls.Load() != 1 {
+			t.Errorf("result %q after %d calls", got, calls.Load())
+		}
+	})
+}
+
+// Who closes the engine from within one of its tasks doesn't wait for himself for ever.
+func TestCloseWithinATask(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h *fermatatest.Harness
+		fault := make(chan error, 1)
+		last := fermata.NewTask("last", func(ctx context.Context, in string) (string, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			fault <- h.Engine().Close(ctx)
+			return in, nil
+		})
+		graph := body(func(ctx context.Context, in string) (string, error) { return last.Call(ctx, in) })
+		h = inMemory(t, graph)
+		thread := fermatatest.On(h, graph, "1")
+		thread.Start("x")
+		says(t, <-fault, context.DeadlineExceeded)
+		h.Restart()
+		if got := thread.Result(); got != "x" {
+			t.Errorf("result %q", got)
+		}
+	})
+}
