@@ -263,7 +263,7 @@ func TestProcessesShareAFile(t *testing.T) {
 // appenderRole appends to a few runs at once, for ever, and says what was acknowledged.
 func appenderRole(path string) error {
 	ctx := context.Background()
-	b, err := Open(path, &Options{CheckpointPages: 50})
+	b, err := Open(path, &Options{CheckpointPages: 100})
 	if err != nil {
 		return err
 	}
