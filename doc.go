@@ -31,6 +31,11 @@
 // answer comes the function that asked runs again from its first line, and Interrupt returns the
 // answer. Questions have ids; each takes exactly one answer.
 //
+// A declared question ([NewQuestion]) checks its answers by its own types, and every question may say who
+// answers, until when and what then, and what else a list of questions ([Engine.Questions]) is to know of
+// it. [AskAll] and [AskAny] ask several at once. What must not happen without a person's word is a
+// [Guarded] task: it runs the very action that was approved, once.
+//
 // # Engines, threads, runs
 //
 // An [Engine] binds entrypoints to a backend: storage/memory, sqlite or

@@ -116,7 +116,11 @@ func (t *Thread[I, O]) Resume(ctx context.Context, answer any, options ...Answer
 	if a.Revision != nil {
 		seen = *a.Revision
 	}
-	return t.run(e.core.Resume(ctx, e.tenant, t.id, seen, a))
+	h, err := e.core.Resume(ctx, e.tenant, t.id, seen, a)
+	if err != nil {
+		return nil, e.public(err)
+	}
+	return t.run(h, nil)
 }
 
 // Continue goes on with the latest run of the thread without an answer: LangGraph's invoke(null).
