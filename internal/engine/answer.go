@@ -347,7 +347,7 @@ func (e *Engine) Resume(ctx context.Context, tenant, thread string, seen Revisio
 		return nil, &Error{Op: op, Thread: thread, Reason: ErrUnknownThread, Hint: "start a run on it first"}
 	}
 	refuse := func(reason error, hint string) (*Handle, error) {
-		return nil, &Error{Op: op, Thread: thread, Run: head.Run.ID, Reason: reason, Hint: hint, Questions: head.Open}
+		return nil, &Error{Op: op, Thread: thread, Run: head.Run.ID, Reason: reason, Hint: hint, Questions: e.inCallOrder(ctx, head)}
 	}
 	switch head.Run.Status {
 	case storage.Interrupted:
@@ -366,7 +366,7 @@ func (e *Engine) Resume(ctx context.Context, tenant, thread string, seen Revisio
 	case len(head.Open) == 0:
 		return refuse(ErrNoQuestion, "the run sleeps until a set time")
 	case len(head.Open) > 1:
-		return refuse(ErrAmbiguous, "answer by id: "+listIDs(head.Open))
+		return refuse(ErrAmbiguous, "answer by id: "+listIDs(e.inCallOrder(ctx, head)))
 	}
 	a.Tenant, a.Question = tenant, head.Open[0].ID
 	return e.Answer(ctx, a)

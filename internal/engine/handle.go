@@ -119,6 +119,17 @@ func (e *Engine) OpenQuestions(ctx context.Context, tenant string, run storage.I
 	return questions, nil
 }
 
+// inCallOrder lists the open questions of a head for an error that names them: in the
+// order of their calls, if that can be read.
+func (e *Engine) inCallOrder(ctx context.Context, head storage.Head) []storage.Question {
+	if len(head.Open) > 1 {
+		if sorted, err := e.OpenQuestions(ctx, head.Run.Tenant, head.Run.ID); err == nil {
+			return sorted
+		}
+	}
+	return head.Open
+}
+
 // questionsOf lists the questions of a run in the given states, all if there is none given.
 func (e *Engine) questionsOf(ctx context.Context, tenant string, run storage.ID, states ...storage.QuestionState) ([]storage.Question, error) {
 	questions, err := e.backend.ListQuestions(ctx, storage.QuestionFilter{Tenant: tenant, Run: run, States: states, Limit: 1 << 20})

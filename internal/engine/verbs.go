@@ -145,7 +145,7 @@ func (e *Engine) refused(ctx context.Context, op, tenant, thread string, err err
 		case storage.Interrupted:
 			refusal.Reason, refusal.Hint = ErrQuestionOpen, "answer it, cancel the run, or start with Supersede"
 			if head, err := e.backend.Head(ctx, tenant, thread); err == nil {
-				refusal.Questions = head.Open
+				refusal.Questions = e.inCallOrder(ctx, head)
 			}
 			if busy.Open == 0 && len(refusal.Questions) == 0 {
 				refusal.Reason, refusal.Hint = ErrThreadBusy, "its run sleeps until a set time; wait, cancel it, or start with Supersede"
