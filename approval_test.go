@@ -400,3 +400,53 @@ func TestReviewPayloads(t *testing.T) {
 		})
 	}
 }
+
+// A fork keeps what was done before it, and can't do again what was approved once.
+func TestForkDoesNotUseAnApprovalAgain(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, order string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			out := ""
+			if order == "run first" {
+				if out, err = send.Run(ctx, approval); err != nil {
+					return "", err
+				}
+			}
+			if _, err := fermata.Interrupt[string](ctx, "now?"); err != nil {
+				return "", err
+			}
+			if order != "run first" {
+				out, err = send.Run(ctx, approval)
+				if errors.Is(err, fermata.ErrStaleApproval) {
+					return "stale", nil
+				}
+			}
+			return out, err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		for order, after := range map[string]string{"run first": "sent 1000 to ada", "ask first": "stale"} {
+			thread := flow.On(g.engine).Thread(order)
+			_, err := thread.Invoke(g.t.Context(), order)
+			g.answer(paused(g.t, err)[0], verdict{Decision: fermata.Approve})
+			now := g.rest(flow, order).Questions[0]
+			g.answer(now, "go")
+			want(g.t, order, g.end(flow, order), "sent 1000 to ada")
+			run, err := thread.Fork(g.t.Context(), fermata.BeforeQuestion(now.ID))
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			_, err = run.Result(g.t.Context())
+			again := paused(g.t, err)
+			want(g.t, "what the fork asks", payloads(again), []string{`"now?"`})
+			g.answer(again[0], "go")
+			want(g.t, order+", forked", g.end(flow, order), after)
+			want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+		}
+	})
+}

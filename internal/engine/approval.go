@@ -8,38 +8,37 @@ import (
 )
 
 // Grant is the right to make one call, given by the answer to a question. It is
-// of one run, and of no use in another.
+// of one run, and of no use in another: also not in a fork of it, or the call would be made in both.
 type Grant struct {
 	run     storage.ID
 	claim   int64 // of the question
+	foreign bool  // the question is of the run that this one is a fork of
 	expires time.Time
 }
 
 // Grant makes the answer a right that ends at a time; zero: it doesn't.
 func (r *Reply) Grant(expires time.Time) *Grant {
-	return &Grant{run: r.Question.Run, claim: r.claim, expires: expires}
+	run := r.scope.pass.run.ID
+	return &Grant{run: run, claim: r.claim, foreign: r.Question.Run != run, expires: expires}
 }
 
 // Codes of failures that a call without a right gets as its outcome.
 const (
+	codeApprovalStale   = "fermata.stale_approval"
 	codeApprovalUsed    = "fermata.approval_used"
 	codeApprovalExpired = "fermata.approval_expired"
 )
 
 // check refuses a grant of another run before anything is claimed.
 func (g *Grant) check(s *Scope) error {
-	p := s.pass
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c := p.history.claims[g.claim]
-	if g.run == p.run.ID && c != nil && c.question != nil && c.question.Run == g.run {
+	if g.run == s.pass.run.ID {
 		return nil
 	}
 	return s.error(ErrStaleApproval, "an approval is for the run that asked for it: ask again")
 }
 
 // spend uses the grant up for a claim that has no outcome, durably, before the function runs. A
-// grant that is used by another claim, or has expired, gives the claim a failure instead.
+// grant that is another run's or used by another claim, or has expired, gives the claim a failure instead.
 func (f *Future) spend(g *Grant, name string) error {
 	p := f.scope.pass
 	now := time.Time{}
@@ -54,6 +53,8 @@ func (f *Future) spend(g *Grant, name string) error {
 	entered := p.history.scopes[f.claim.seq] != nil // it has begun before, and came to a pause
 	code, message := "", ""
 	switch {
+	case g.foreign:
+		code, message = codeApprovalStale, "the approval is for the run that this one is a fork of: fork before its question"
 	case used && on != f.claim.seq:
 		code, message = codeApprovalUsed, "the approval was already used"
 	case !entered && !g.expires.IsZero() && !g.expires.After(now):
