@@ -140,7 +140,7 @@ func (w *watchers) close() {
 func (w *watchers) look(quit <-chan struct{}) {
 	ticker := time.NewTicker(w.b.options.PollInterval)
 	defer ticker.Stop()
-	known := map[storage.ID]bool{} // owners of runs, while they live
+	known := map[storage.ID]bool{} // owners of runs, and whether they lived when last seen
 	for tick := 0; ; tick++ {
 		select {
 		case <-quit:
@@ -154,7 +154,7 @@ func (w *watchers) look(quit <-chan struct{}) {
 	}
 }
 
-// someoneDied reports whether an owner of runs has died since the last call.
+// someoneDied reports whether an owner of runs is dead, once for each: it may have died before the first call.
 func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
 	owners := map[storage.ID]bool{}
 	err := w.b.read(context.Background(), "watch", func(c *conn) error {
@@ -163,13 +163,15 @@ func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
 	if err != nil {
 		return false // the file's faults are for those who want something of it
 	}
-	died := false
+	died, living := false, 0
 	for id := range owners {
-		if known[id] && !w.b.members.lives(id) {
+		lived, seen := known[id]
+		lives := w.b.members.lives(id)
+		known[id] = lives
+		if lives {
+			living++
+		} else if lived || !seen {
 			died = true
-			delete(known, id)
-		} else if !known[id] && w.b.members.lives(id) {
-			known[id] = true
 		}
 	}
 	for id := range known {
@@ -177,7 +179,7 @@ func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
 			delete(known, id)
 		}
 	}
-	w.knownOwners.Store(int64(len(known)))
+	w.knownOwners.Store(int64(living))
 	return died
 }
 
