@@ -6,31 +6,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/postgres"
 	"github.com/fermata-go/fermata/sqlite"
+	"github.com/fermata-go/fermata/storage"
 )
 
 // orders is what a child is told, as JSON in its environment.
 type orders struct {
-	DB     string
+	DB     string // file of SQLite, or address of PostgreSQL
 	Ledger string // file that gets a line per start of a task's effect
 	Thread string
 	Verb   string
-	// HangIn are steps whose function, once its effect is in the ledger, says so and never returns.
+	// HangIn are steps whose function, once its effect is in the ledger, says so, and
+	// returns when the child, if it serves, is told "go on".
 	HangIn []int
 	// DieIn are steps whose function kills the process.
 	DieIn []int
-	// Takes: the child takes up runs of dead processes by itself.
+	// Takes: the child takes up runs by itself.
 	Takes bool
+	// Tick is how often it then looks for them though it was told of nothing. Default: 20 ms.
+	Tick time.Duration
+	// Tells: the child says with which error the code of a run ended.
+	Tells bool
+
+	goOn chan struct{} // closed when steps need not hang any more
 }
 
 const ordersVariable = "FERMATA_CRASHTEST_ORDERS"
@@ -42,6 +52,7 @@ func TestMain(m *testing.M) {
 	}
 	var o orders
 	err := json.Unmarshal([]byte(text), &o)
+	o.goOn = make(chan struct{})
 	if err == nil {
 		err = o.carryOut(context.Background())
 	}
@@ -55,18 +66,44 @@ func TestMain(m *testing.M) {
 // say tells the parent something, in one line.
 func say(format string, args ...any) { fmt.Fprintf(os.Stdout, format+"\n", args...) }
 
+// On PostgreSQL a process is taken for dead after memberTimeout, and the others are told within one heartbeat more.
+const (
+	heartbeat     = 200 * time.Millisecond
+	memberTimeout = 2 * time.Second
+)
+
+// onPostgres reports whether the database is a server's.
+func (o *orders) onPostgres() bool { return strings.HasPrefix(o.DB, "postgres://") }
+
+func (o *orders) open(ctx context.Context) (storage.Backend, error) {
+	if o.onPostgres() {
+		return postgres.Open(ctx, o.DB, &postgres.Options{
+			Heartbeat: heartbeat, MemberTimeout: memberTimeout, RetryTimeout: time.Minute, Connections: 4,
+		})
+	}
+	return sqlite.Open(o.DB, nil)
+}
+
 // carryOut is the child's life.
 func (o *orders) carryOut(ctx context.Context) error {
-	backend, err := sqlite.Open(o.DB, nil)
+	backend, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
-	workers := -1
+	options := &fermata.Options{Workers: -1, Tick: o.Tick}
 	if o.Takes {
-		workers = 0 // the default
+		options.Workers = 0 // the default
+	}
+	if o.Tick == 0 {
+		options.Tick = 20 * time.Millisecond
+	}
+	if o.Verb == "load" {
+		// Chance may well kill three processes in a row that hold the same run.
+		options.MaxCrashes = 1000
+		options.Logger = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	line, fan := o.workflows()
-	engine, err := fermata.New(backend, &fermata.Options{Workers: workers, Tick: 20 * time.Millisecond}, line, fan)
+	engine, err := fermata.New(backend, options, line, fan, o.rounds())
 	if err != nil {
 		return err
 	}
@@ -79,7 +116,12 @@ func (o *orders) carryOut(ctx context.Context) error {
 		err = o.answer(ctx, line.On(engine))
 	case "serve":
 		say("ready")
-		_, err = io.Copy(io.Discard, os.Stdin) // until the parent closes it
+		err = o.serve()
+	case "load":
+		say("ready")
+		err = o.helpToAnswer(ctx, engine)
+	case "answer all":
+		err = answerAll(ctx, engine)
 	default:
 		err = fmt.Errorf("unknown verb %q", o.Verb)
 	}
@@ -117,6 +159,9 @@ func (o *orders) workflows() (line, fan *fermata.Entrypoint[int, int]) {
 			futures[i] = step.Go(ctx, i+1)
 		}
 		results, err := fermata.All(ctx, futures...)
+		if err != nil && o.Tells {
+			say("ended, lost: %t", errors.Is(err, fermata.ErrLost))
+		}
 		sum := 0
 		for _, n := range results {
 			sum += n
@@ -124,6 +169,18 @@ func (o *orders) workflows() (line, fan *fermata.Entrypoint[int, int]) {
 		return sum, err
 	})
 	return line, fan
+}
+
+// serve lets the engine work until the parent closes standard input.
+func (o *orders) serve() error {
+	release := sync.OnceFunc(func() { close(o.goOn) })
+	input := bufio.NewScanner(os.Stdin)
+	for input.Scan() {
+		if input.Text() == "go on" {
+			release()
+		}
+	}
+	return input.Err()
 }
 
 // effect is what a step does to the world.
@@ -141,7 +198,7 @@ func (o *orders) effect(n int) error {
 	}
 	if slices.Contains(o.HangIn, n) {
 		say("inside %d", n)
-		select {}
+		<-o.goOn
 	}
 	return nil
 }
