@@ -306,9 +306,11 @@ func (s *Scope) wait(fn func()) {
 	s.pass.slots.yield(fn)
 }
 
-// rest waits for the calls that the scope started and didn't await. One that
-// is suspended suspends the scope, one that was stopped stops it.
+// rest waits for the calls that the scope, whose function has returned, started and didn't await. One that
+// is suspended suspends the scope, one that was stopped stops it; but neither excuses
+// that the function returned without a recorded call.
 func (s *Scope) rest() {
+	s.end()
 	for _, f := range s.running {
 		if f.done != nil {
 			s.wait(func() { <-f.done })
