@@ -61,8 +61,7 @@ func TestApprovedActionIsTheOneThatRuns(t *testing.T) {
 				send := bank("send", did)
 				flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
 					approval, err := send.Approve(ctx, transfer{"ada", 1000}, c.options...)
-					var rejected *fermata.RejectedError
-					if errors.As(err, &rejected) {
+					if rejected, ok := errors.AsType[*fermata.RejectedError](err); ok {
 						if _, err := send.Run(ctx, approval); !errors.Is(err, fermata.ErrInvalid) {
 							t.Errorf("a rejected action: error %v", err)
 						}

@@ -145,7 +145,7 @@ func Deadline(d time.Duration, then ...Expiry) QuestionOption {
 		if len(then) > 1 {
 			return invalidOption("deadline with %d outcomes: one at most", len(then))
 		}
-		a.Ask.Deadline, a.Details.Expire, a.Details.Default = d, engine.ExpireError, nil
+		a.Deadline, a.Details.Expire, a.Details.Default = d, engine.ExpireError, nil
 		for _, outcome := range then {
 			return outcome.applyExpiry(a)
 		}

@@ -146,8 +146,7 @@ func answerError(err error) error {
 func checkStored[P, A any](v *values, q *storage.Question, data []byte) error {
 	var answer A
 	if err := v.decode(data, &answer); err != nil {
-		var value *ValueError
-		if errors.As(err, &value) {
+		if value, ok := errors.AsType[*ValueError](err); ok {
 			return &AnswerError{Fields: []FieldError{{Pointer: value.Path, Message: value.Err.Error()}}}
 		}
 		return err

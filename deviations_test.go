@@ -152,14 +152,14 @@ func TestDeviationNullIsAnAnswer(t *testing.T) { // S28, E11
 			return "", err
 		}
 		b, err := fermata.Interrupt[any](ctx, "anything?")
-		return fmt.Sprint(a == nil, b == nil), err
+		return fmt.Sprint(a == nil, "/", b == nil), err
 	})
 	onEach(t, func(g *ground) {
 		g.deploy(nil, flow)
 		p := play(g, flow, "1")
 		p.asks(p.start(0), `"name, if you like?"`)
 		question := p.asks(p.resume(nil), `"anything?"`)[0]
-		p.returns(p.answer(question, nil), "true true")
+		p.returns(p.answer(question, nil), "true/true")
 	})
 }
 

@@ -153,8 +153,8 @@ func TestContextOfAnotherFunction(t *testing.T) {
 		t.Errorf("result %q", got)
 	}
 	for name, err := range faults {
-		switch {
-		case name[0] == 'p':
+		switch name[0] {
+		case 'p':
 			says(t, err, fermata.ErrConcurrentScope, "at graph")
 		default:
 			says(t, err, fermata.ErrScopeEnded, "graph/leak", "has returned")
@@ -226,7 +226,7 @@ func TestPanics(t *testing.T) {
 	}{
 		"text":         {func() error { panic("out of order") }, "out of order", nil},
 		"error":        {func() error { panic(errRegistered) }, "registered", errRegistered},
-		"nil map":      {func() error { var m map[string]int; m["x"] = 1; return nil }, "assignment to entry in nil map", nil},
+		"nil map":      {func() error { nilMap()["x"] = 1; return nil }, "assignment to entry in nil map", nil},
 		"nil":          {func() error { panic(nil) }, "nil", nil},
 		"Error panics": {func() error { var a *angry; return a }, "nil pointer", nil},
 		"nil error":    {func() error { var a *angry; panic(a) }, "<nil>", nil},
@@ -380,3 +380,5 @@ func TestPanicsInOptions(t *testing.T) {
 		})
 	}
 }
+
+func nilMap() map[string]int { return nil }

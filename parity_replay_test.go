@@ -340,8 +340,7 @@ func TestClockAndChanceAreTheSameLiveAndOnReplay(t *testing.T) {
 		IDs        []fermata.ID
 		Idempotent []fermata.ID
 	}
-	var read func(ctx context.Context, d *drawn) error
-	read = func(ctx context.Context, d *drawn) error {
+	read := func(ctx context.Context, d *drawn) error {
 		now, err := fermata.Now(ctx)
 		if err != nil {
 			return err

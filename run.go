@@ -26,7 +26,7 @@ func (r *Run[O]) Thread() string { return r.handle.Run.Thread }
 
 // Result waits until the run rests, wherever it executes, and returns what its
 // entrypoint returned. Errors: *[PausedError] while a person is asked; *[RunError] if it failed; an [Error] that
-// matches [ErrParked], [ErrCancelled] or [ErrSuperseded]; *[ValueError] if the result isn't an O; [ErrStorage]; that of ctx,
+// matches [ErrParked], [ErrCancelled], [ErrSuperseded], or [ErrUnknownRun] if its thread was deleted; *[ValueError] if the result isn't an O; [ErrStorage]; that of ctx,
 // which doesn't stop the run.
 func (r *Run[O]) Result(ctx context.Context) (O, error) {
 	var out O

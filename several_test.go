@@ -288,7 +288,7 @@ func TestAnswersThatMiss(t *testing.T) {
 		_, err := flow.On(g.engine).Thread("unknown").Resume(ctx, "x")
 		wantErr(g.t, "unknown thread", err, fermata.ErrUnknownThread)
 
-		th, qs := thread("two", "two")
+		th, _ := thread("two", "two")
 		_, err = th.Resume(ctx, "x")
 		wantErr(g.t, "two open", err, fermata.ErrAmbiguous)
 		want(g.t, "the open ones are told", len(questionsOf(err)), 2)

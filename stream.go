@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -276,9 +277,7 @@ func EmitMessage(ctx context.Context, chunk any, metadata map[string]any) error 
 		return public(err)
 	}
 	full := object{"langgraph_node": s.Name(), "langgraph_step": s.Run().Step + 1}
-	for key, value := range metadata {
-		full[key] = value
-	}
+	maps.Copy(full, metadata)
 	return emit(ctx, engine.Message, []any{chunk, full})
 }
 

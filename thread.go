@@ -314,7 +314,8 @@ func Metadata(metadata map[string]string) StartOption {
 }
 
 // Via makes the run through s: a backend in the user's own transaction, so that
-// the run exists if and only if that commits. The run is enqueued.
+// the run exists if and only if that commits. The run is enqueued. Until the commit, and after a
+// rollback, there is no such run: [Run.Result] and [Run.Events] say [ErrUnknownRun].
 func Via(s interface {
 	Start(ctx context.Context, s storage.Start) (storage.Started, error)
 }) StartOption {

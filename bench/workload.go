@@ -73,11 +73,13 @@ var (
 )
 
 func chainOf(ctx context.Context, n int) (int, error) {
-	sum, err := 0, error(nil)
+	sum := 0
 	for range n {
-		if sum, err = add.Call(ctx, sum); err != nil {
+		next, err := add.Call(ctx, sum)
+		if err != nil {
 			return 0, err
 		}
+		sum = next
 	}
 	return sum, nil
 }

@@ -66,7 +66,7 @@ func (t *tx) append(u *storage.Unit) (storage.Committed, error) {
 		return none, err
 	}
 	last := u.First + int64(len(u.Records)) - 1
-	if err := t.admit(u, f, last); err != nil {
+	if err := t.admit(u, f); err != nil {
 		return none, err
 	}
 	if err := t.checkQuestions(u, f); err != nil {
@@ -150,7 +150,7 @@ func checkUnit(u *storage.Unit) error {
 }
 
 // admit decides whether the unit is the run's next one, from its owner.
-func (t *tx) admit(u *storage.Unit, f *fence, last int64) error {
+func (t *tx) admit(u *storage.Unit, f *fence) error {
 	if u.Token == f.token && f.status == storage.Running && u.First == f.seq+1 {
 		return nil
 	}

@@ -62,7 +62,7 @@ func (c *conn) value(text string) (int64, error) {
 // some errors.
 func (c *conn) rollback() {
 	if !c.raw.AutocommitEnabled() {
-		c.query("ROLLBACK").exec()
+		_ = c.query("ROLLBACK").exec()
 	}
 }
 

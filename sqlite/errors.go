@@ -29,7 +29,7 @@ func (b *Backend) closedError() error {
 
 // describe is fault for errors of a file that is not open yet.
 func describe(op, path string, err error) error {
-	sentinel, advice := classify(driver.ErrCode(err))
+	advice, sentinel := classify(driver.ErrCode(err))
 	if sentinel == nil {
 		return fmt.Errorf("sqlite: %s: %s: %w", op, path, err)
 	}
@@ -37,18 +37,18 @@ func describe(op, path string, err error) error {
 }
 
 // classify says which error of the contract a result code is, and what to do about it.
-func classify(code driver.ResultCode) (sentinel error, advice string) {
+func classify(code driver.ResultCode) (advice string, sentinel error) {
 	switch code.ToPrimary() {
 	case driver.ResultFull:
-		return storage.ErrFull, "free space on its disk and try again"
+		return "free space on its disk and try again", storage.ErrFull
 	case driver.ResultReadOnly, driver.ResultPerm:
-		return storage.ErrReadOnly, "let this process write the file and the directory it is in"
+		return "let this process write the file and the directory it is in", storage.ErrReadOnly
 	case driver.ResultCorrupt, driver.ResultNotADB:
-		return storage.ErrCorrupt, "stop using the file, keep a copy of it and of its -wal file, and restore a backup"
+		return "stop using the file, keep a copy of it and of its -wal file, and restore a backup", storage.ErrCorrupt
 	case driver.ResultBusy:
-		return storage.ErrLocked, "another process held the file's write lock for longer than Options.BusyTimeout; see what it is doing"
+		return "another process held the file's write lock for longer than Options.BusyTimeout; see what it is doing", storage.ErrLocked
 	}
-	return nil, ""
+	return "", nil
 }
 
 // refusals are the errors of the contract that are an operation's answer: what

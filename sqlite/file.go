@@ -46,8 +46,8 @@ func resolve(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sqlite: %w: %v", storage.ErrInvalid, err)
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		return real, nil
+	if resolved, err := filepath.EvalSymlinks(abs); err == nil {
+		return resolved, nil
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
 	if err != nil {
@@ -102,7 +102,7 @@ func inspect(path string, wait time.Duration) error {
 		return describeOpen(path, err)
 	}
 	_, err = version(c, path)
-	c.run("ROLLBACK")
+	_ = c.run("ROLLBACK")
 	return err
 }
 
@@ -166,11 +166,11 @@ func prepareFile(c *conn, path string, o Options) error {
 		err = migrate(c, v)
 	}
 	if err != nil {
-		c.run("ROLLBACK")
+		_ = c.run("ROLLBACK")
 		return describeOpen(path, err)
 	}
 	if err := c.run("COMMIT"); err != nil {
-		c.run("ROLLBACK")
+		_ = c.run("ROLLBACK")
 		return describeOpen(path, err)
 	}
 	return nil

@@ -187,7 +187,7 @@ func holdLock(path, content string) (*heldLock, error) {
 			return nil, err
 		}
 		if there, err := os.Stat(path); err == nil && os.SameFile(mine, there) {
-			f.WriteString(content) // for people who look
+			_, _ = f.WriteString(content) // for people who look
 			return &heldLock{file: f}, nil
 		}
 		f.Close()

@@ -34,7 +34,7 @@ func (b *Backend) readSoon(ctx context.Context, name string, f func(*conn) error
 		if err := b.queue.Do(ctx, o); err != nil {
 			return b.fault(name, err)
 		}
-		if o.err != errLong {
+		if !errors.Is(o.err, errLong) {
 			return b.fault(name, o.err)
 		}
 	}

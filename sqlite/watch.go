@@ -147,7 +147,7 @@ func (w *watchers) look(quit <-chan struct{}) {
 			return
 		case <-ticker.C:
 		}
-		w.b.queue.Do(context.Background(), &operation{})
+		_ = w.b.queue.Do(context.Background(), &operation{})
 		if tick%20 == 0 && w.someoneDied(known) {
 			w.tell(storage.Note{Queued: true})
 		}

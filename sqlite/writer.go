@@ -123,7 +123,7 @@ func (w *writer) batch(batch []*operation, finish func(int)) {
 	}
 	if len(ops) == 0 {
 		if reads == 0 {
-			w.lookAround() // a fault is for those who want something of the file
+			_ = w.lookAround() // a fault is for those who want something of the file
 		}
 		return
 	}
@@ -300,10 +300,10 @@ func (w *writer) growLog() {
 	}
 	// Errors don't matter: the log then grows as it is used.
 	if w.run("PRAGMA cache_size = 10") == nil && w.query("BEGIN IMMEDIATE").exec() == nil {
-		w.query("INSERT INTO spill (n, input) VALUES (-1, zeroblob(?))").int(missing + 16*pageSize).exec() // the last pages stay in the cache
+		_ = w.query("INSERT INTO spill (n, input) VALUES (-1, zeroblob(?))").int(missing + 16*pageSize).exec() // the last pages stay in the cache
 		w.rollback()
 	}
-	w.run(cacheSize)
+	_ = w.run(cacheSize)
 }
 
 // limitLog keeps readers from making the log grow without end: it starts again
@@ -315,7 +315,7 @@ func (w *writer) limitLog() {
 	}
 	w.raw.SetBusyTimeout(100 * time.Millisecond)
 	defer w.raw.SetBusyTimeout(0)
-	w.run("PRAGMA wal_checkpoint(RESTART)") // if it fails, a later one won't
+	_ = w.run("PRAGMA wal_checkpoint(RESTART)") // if it fails, a later one won't
 }
 
 // reset makes t the transaction that has just begun.

@@ -285,7 +285,7 @@ func TestTransferKeeps(t *testing.T) {
 		{"float32", keeps(float32(0.1), `0.1`)},
 		{"pointer", keeps(&seven, `7`)},
 		{"nil pointer", keeps((*int)(nil), `null`)},
-		{"pointer to pointer", keeps(ptr(&seven), `7`)},
+		{"pointer to pointer", keeps(new(&seven), `7`)},
 		{"nil slice and empty slice", keeps([][]int{nil, {}}, `[null,[]]`)},
 		{"map in order", keeps(map[int]string{10: "b", 9: "a"}, `{"10":"b","9":"a"}`)},
 		{"array", keeps([2]bool{true}, `[true,false]`)},
@@ -316,7 +316,8 @@ func TestTransferKeeps(t *testing.T) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 func keeps[T any](v T, want string) func(t *testing.T) {
 	return func(t *testing.T) {
@@ -338,7 +339,7 @@ func keeps[T any](v T, want string) func(t *testing.T) {
 		if err != nil || string(encoded) != want {
 			t.Errorf("Encode: %s, %v", encoded, err)
 		}
-		again := ptr(v) // what the variable held doesn't matter
+		again := new(v) // what the variable held doesn't matter
 		if err := codec.Decode(codec.JSON(), data, again); err != nil {
 			t.Fatal(err)
 		}

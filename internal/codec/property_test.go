@@ -294,7 +294,7 @@ func model(v reflect.Value, loose bool) any {
 		m := map[string]any{}
 		for it := v.MapRange(); it.Next(); {
 			name := fmt.Sprint(it.Key())
-			if k, ok := it.Key().Interface().(textKey); ok {
+			if k, ok := reflect.TypeAssert[textKey](it.Key()); ok {
 				name = fmt.Sprint(k.N % 10)
 			}
 			m[name] = model(it.Value(), loose)
@@ -399,8 +399,8 @@ func clean(v reflect.Value) bool {
 			}
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if !clean(v.Field(i)) {
+		for _, field := range v.Fields() {
+			if !clean(field) {
 				return false
 			}
 		}

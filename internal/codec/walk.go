@@ -194,7 +194,7 @@ func keyName(k reflect.Value) string {
 	if k.Kind() == reflect.String {
 		return k.String()
 	}
-	if m, ok := k.Interface().(encoding.TextMarshaler); ok {
+	if m, ok := reflect.TypeAssert[encoding.TextMarshaler](k); ok {
 		var name []byte
 		_ = guard(func() (err error) { // encoding/json reports the error
 			name, err = m.MarshalText()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,8 +124,8 @@ func (s *Scope) namespace() []string {
 		}
 	}
 	var segments []string
-	for i := len(chain) - 1; i >= 0; i-- {
-		segments = append(segments, segment(chain[i].Name(), s.pass.run.ID, chain[i].id))
+	for _, c := range slices.Backward(chain) {
+		segments = append(segments, segment(c.Name(), s.pass.run.ID, c.id))
 	}
 	return segments
 }

@@ -395,7 +395,7 @@ func (e *Engine) Close(ctx context.Context) error {
 				p.drain()
 			}
 		}
-		go e.end()
+		go e.end() //nolint:gosec // it outlives the caller, whose context bounds the wait only
 	}
 	e.mu.Unlock()
 	select {

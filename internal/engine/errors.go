@@ -112,6 +112,17 @@ func quoteID(id string) string {
 	return fmt.Sprintf("%q", id)
 }
 
+// runError is storageError for the reading of a run, which may be gone, or have never come to be.
+func runError(op, thread string, run storage.ID, err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return &Error{
+			Op: op, Thread: thread, Run: run, Reason: ErrUnknownRun,
+			Hint: "its thread was deleted, or the transaction that started it isn't committed",
+		}
+	}
+	return storageError(op, thread, run, err)
+}
+
 // storageError gives an error of the backend its place in this package's errors.
 func storageError(op, thread string, run storage.ID, err error) error {
 	if err == nil {

@@ -103,7 +103,7 @@ func (r *eventReader) read(ctx context.Context) error {
 		}
 		run, records, err := r.engine.backend.Log(ctx, r.tenant, r.Run.ID, r.seen, eventPage)
 		if err != nil {
-			return storageError("events", r.Run.Thread, r.Run.ID, err)
+			return runError("events", r.Run.Thread, r.Run.ID, err)
 		}
 		full := len(records) == eventPage
 		for len(records) > 0 && records[len(records)-1].Seq > limit {

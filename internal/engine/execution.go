@@ -356,6 +356,3 @@ func (x *execution) lost(p *pass, err error) bool {
 func isLost(err error) bool {
 	return errors.Is(err, storage.ErrStale) || errors.Is(err, storage.ErrNotFound)
 }
-
-// retryAfter is how long a run rests that couldn't be written, before this process tries again.
-const retryAfter = time.Second

@@ -107,8 +107,7 @@ func (s *Scope) newFailure(name string, attempts int, err error) *Failure {
 // describe fills what is recorded of err. It calls methods of err, which are the user's.
 func (s *Scope) describe(f *Failure, err error) {
 	f.Message = err.Error()
-	var p *panicked
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*panicked](err); ok {
 		f.Panic, f.Stack = true, string(p.stack)
 	}
 	registered := s.pass.engine.options.Errors

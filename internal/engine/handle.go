@@ -28,11 +28,8 @@ func (h *Handle) After() int64 { return h.after }
 // Attach returns a handle of an existing run; its events begin after record after.
 func (e *Engine) Attach(ctx context.Context, tenant string, run storage.ID, after int64) (*Handle, error) {
 	stored, err := e.backend.Run(ctx, tenant, run)
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil, &Error{Op: "attach", Run: run, Reason: ErrUnknownRun}
-	}
 	if err != nil {
-		return nil, storageError("attach", "", run, err)
+		return nil, runError("attach", "", run, err)
 	}
 	return &Handle{engine: e, tenant: tenant, execution: e.running(run), after: after, Run: stored}, nil
 }
@@ -77,7 +74,7 @@ func (h *Handle) wait(ctx context.Context) (storage.Run, error) {
 	for {
 		run, err := h.engine.backend.Run(ctx, h.tenant, h.Run.ID)
 		if err != nil {
-			return h.Run, storageError("result", h.Run.Thread, h.Run.ID, err)
+			return h.Run, runError("result", h.Run.Thread, h.Run.ID, err)
 		}
 		if !underWay(run.Status) {
 			return run, nil

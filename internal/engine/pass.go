@@ -121,7 +121,7 @@ func (p *pass) waitFor(order []int, place string, claims ...*pastClaim) {
 	for i, c := range claims {
 		at := order
 		if len(claims) > 1 {
-			at = append(order[:len(order):len(order)], i)
+			at = append(slices.Clip(order), i)
 		}
 		p.waiting = append(p.waiting, waiting{order: at, place: place, claim: c})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -206,7 +207,7 @@ func (s *Scope) find(c call) (past *pastClaim, order []int, fresh *pastClaim, er
 	if key := s.pass.engine.options.WitnessKey; key != nil {
 		seen = witness.OfKeyed(key, c.input)
 	}
-	order = append(s.order[:len(s.order):len(s.order)], s.calls)
+	order = append(slices.Clip(s.order), s.calls)
 	s.calls++
 	if past, err = s.recorded(c); err != nil {
 		return nil, nil, nil, err

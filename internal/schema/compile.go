@@ -225,8 +225,8 @@ func each(s *jsonschema.Schema, f func(*jsonschema.Schema)) {
 	}
 	f(s)
 	v := reflect.ValueOf(s).Elem()
-	for i := range v.NumField() {
-		switch x := v.Field(i).Interface().(type) {
+	for _, field := range v.Fields() {
+		switch x := field.Interface().(type) {
 		case *jsonschema.Schema:
 			each(x, f)
 		case []*jsonschema.Schema:

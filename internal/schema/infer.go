@@ -198,7 +198,7 @@ type describer interface{ JSONSchema() []byte }
 func (in *inference) described(t reflect.Type) (*jsonschema.Schema, error) {
 	var own *jsonschema.Schema
 	if t.Kind() != reflect.Interface {
-		if d, ok := reflect.New(t).Interface().(describer); ok {
+		if d, ok := reflect.TypeAssert[describer](reflect.New(t)); ok {
 			var err error
 			if own, err = parse(d.JSONSchema()); err != nil {
 				return nil, refuse("JSONSchema of %s: %w", t, err)
@@ -263,7 +263,7 @@ func (in *inference) plain(t reflect.Type) (*jsonschema.Schema, error) {
 	case reflect.Array:
 		s, err := in.list(t, nil)
 		if err == nil {
-			s.Type, s.MinItems, s.MaxItems = "array", jsonschema.Ptr(t.Len()), jsonschema.Ptr(t.Len())
+			s.Type, s.MinItems, s.MaxItems = "array", new(t.Len()), new(t.Len())
 		}
 		return s, err
 	case reflect.Map:
@@ -280,15 +280,15 @@ func signed(bits int) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "integer", Format: "int64"}
 	}
 	limit := math.Ldexp(1, bits-1)
-	return &jsonschema.Schema{Type: "integer", Minimum: jsonschema.Ptr(-limit), Maximum: jsonschema.Ptr(limit - 1)}
+	return &jsonschema.Schema{Type: "integer", Minimum: new(-limit), Maximum: new(limit - 1)}
 }
 
 func unsigned(bits int) *jsonschema.Schema {
-	s := &jsonschema.Schema{Type: "integer", Minimum: jsonschema.Ptr(0.0)}
+	s := &jsonschema.Schema{Type: "integer", Minimum: new(0.0)}
 	if bits == 64 {
 		s.Format = "uint64"
 	} else {
-		s.Maximum = jsonschema.Ptr(math.Ldexp(1, bits) - 1)
+		s.Maximum = new(math.Ldexp(1, bits) - 1)
 	}
 	return s
 }

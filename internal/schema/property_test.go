@@ -257,8 +257,8 @@ func fill(t *rapid.T, v reflect.Value, depth int) {
 			v.SetMapIndex(k, e)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(t, v.Field(i), depth-1)
+		for _, field := range v.Fields() {
+			fill(t, field, depth-1)
 		}
 	default:
 		if v.CanInt() {

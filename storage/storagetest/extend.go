@@ -26,7 +26,7 @@ func (w *world) extend(q storage.Question, deadline time.Time) storage.Question 
 func extendSets(w *world) {
 	m := w.join()
 	r, q := w.waiting(m, storage.Question{Deadline: w.in(time.Hour)})
-	never := w.ask(ptr(w.acquire(r, m, storage.Interrupted)), storage.Question{})[0]
+	never := w.ask(new(w.acquire(r, m, storage.Interrupted)), storage.Question{})[0]
 	later := w.in(3 * time.Hour)
 	got := w.extend(q, later)
 	want := q

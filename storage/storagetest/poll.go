@@ -172,7 +172,7 @@ func pollNext(w *world) {
 func pollExpires(w *world) {
 	m := w.join()
 	r, q := w.waiting(m, storage.Question{Deadline: w.in(time.Hour), Group: "g"})
-	group := w.ask(ptr(w.acquire(r, m, storage.Interrupted)), storage.Question{Group: "g"}, storage.Question{Deadline: w.in(3 * time.Hour)})
+	group := w.ask(new(w.acquire(r, m, storage.Interrupted)), storage.Question{Group: "g"}, storage.Question{Deadline: w.in(3 * time.Hour)})
 	r = w.run(r)
 	w.append(&r, storage.Unit{Status: storage.Interrupted})
 	other, never := w.waiting(m, storage.Question{})
@@ -197,7 +197,8 @@ func pollExpires(w *world) {
 	w.true(len(w.poll(m, 10).Runs) == 0, "Poll gave a run twice")
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 func pollExpiresElsewhere(w *world) {
 	m, other := w.join(), w.join()

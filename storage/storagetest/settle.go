@@ -185,7 +185,7 @@ func settleOneWinner(w *world) {
 
 func settleRepeated(w *world) {
 	m := w.join()
-	r, q := w.waiting(m, storage.Question{})
+	_, q := w.waiting(m, storage.Question{})
 	s := answer(q, "yes")
 	s.Key, s.Member = "attempt 1", m.ID()
 	first := w.settle(s)
@@ -196,7 +196,7 @@ func settleRepeated(w *world) {
 	same(w, "the question", again.Question, first.Question)
 	same(w, "the run", again.Run, first.Run)
 
-	r = first.Run
+	r := first.Run
 	w.finish(&r, "done")
 	again = w.settle(s)
 	w.true(again.Repeated && !again.Acquired && again.Run.Status == storage.Finished, "repeated %v, acquired %v, run %s", again.Repeated, again.Acquired, again.Run.Status)

@@ -371,7 +371,7 @@ func threadPruneWaiting(w *world) {
 	w.finish(&first, "1")
 	failed := w.next(first, m)
 	w.append(&failed, storage.Unit{Status: storage.Failed})
-	gone := w.ask(ptr(w.acquire(failed, m, storage.Failed)), storage.Question{})[0]
+	gone := w.ask(new(w.acquire(failed, m, storage.Failed)), storage.Question{})[0]
 	failed = w.run(failed)
 	w.append(&failed, storage.Unit{Status: storage.Failed})
 	r := w.next(failed, m)

@@ -5,6 +5,7 @@ package jsonfield
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -125,7 +126,7 @@ func (c *collector) field(sf reflect.StructField, at Field) Field {
 	}
 	f := Field{
 		Name: name, Go: at.Go + sf.Name, Type: sf.Type, Tag: sf.Tag, Behind: at.Behind,
-		Index: append(at.Index[:len(at.Index):len(at.Index)], sf.Index...),
+		Index: append(slices.Clip(at.Index), sf.Index...),
 	}
 	for option := range strings.SplitSeq(options, ",") {
 		switch option {
