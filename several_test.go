@@ -295,7 +295,7 @@ func TestAnswersThatMiss(t *testing.T) {
 		_, err = flow.On(g.engine).Thread("two").Resume(ctx, "x")
 		wantErr(g.t, "never read", err, fermata.ErrStaleRevision)
 
-		th, qs = thread("superseded", "")
+		th, qs := thread("superseded", "")
 		if _, err := th.Start(ctx, "", fermata.Supersede()); err != nil {
 			g.t.Fatal(err)
 		}
