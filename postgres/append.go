@@ -129,11 +129,37 @@ type closed struct {
 	state storage.QuestionState
 }
 
-func (b *Backend) appendCall(ops []*op) *call {
-	c := b.call(`SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
-		$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)`)
+// appendOneCall is appendCall for a single unit that is plain.
+func (b *Backend) appendOneCall(o *op) *call {
+	c := b.call("SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_one_1($1, $2, $3, $4, $5, $6, $7, $8, $9)")
 	c.hot = true
 	c.int8(b.offset())
+	c.text(b.instance)
+	c.text(unitLines([]*op{o}))
+	c.uuid(o.unit.Run)
+	c.text(o.unit.Tenant)
+	c.int8(o.unit.Token)
+	c.int8(o.unit.First)
+	c.int8(o.unit.First + int64(len(o.unit.Records)) - 1)
+	c.bytes(o.packed)
+	return c
+}
+
+// plain reports whether a unit only adds records.
+func plain(u *storage.Unit) bool {
+	return u.Status == 0 && len(u.Questions) == 0 && len(u.Close) == 0
+}
+
+func (b *Backend) appendCall(ops []*op) *call {
+	if len(ops) == 1 && plain(ops[0].unit) {
+		return b.appendOneCall(ops[0])
+	}
+	c := b.call(`SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+		$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)`)
+	c.hot = true
+	c.int8(b.offset())
+	c.text(b.instance)
+	c.text(unitLines(ops))
 	idColumn(c, ops, func(o *op) storage.ID { return o.unit.Run })
 	textColumn(c, ops, func(o *op) string { return o.unit.Tenant })
 	int8Column(c, ops, func(o *op) int64 { return o.unit.Token })

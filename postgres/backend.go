@@ -29,6 +29,10 @@ type Options struct {
 	// the DSN. Two more are used for heartbeats and LISTEN.
 	Connections int
 
+	// Commits is how many commits may be under way at once. Default 2. More make shorter ones: good for the time that one
+	// takes, bad for how many the server can do.
+	Commits int
+
 	// Heartbeat is how often a member says that it lives, MemberTimeout after how long
 	// without a heartbeat others take it for dead. Defaults 2 s and 10 s.
 	// MemberTimeout must be at least twice Heartbeat. A run whose process died is free for
@@ -61,10 +65,11 @@ type Backend struct {
 	ownsPool bool
 	instance string // names this backend in notifications, so that it ignores its own
 
-	unnamed    atomic.Bool // no statement gets a name
-	statements sync.Map    // SQL with SCHEMA. to SQL with the name
-	schemas    sync.Map    // SHA-256 of a schema to its number
-	lanes      []*combine.Queue[*work]
+	unnamed     atomic.Bool // no statement gets a name
+	statements  sync.Map    // SQL with SCHEMA. to SQL with the name
+	schemas     sync.Map    // SHA-256 of a schema to its number
+	schemaCount atomic.Int64
+	lanes       []*combine.Queue[*work]
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -125,15 +130,12 @@ func New(ctx context.Context, pool *pgxpool.Pool, options *Options) (*Backend, e
 		b.cancel()
 		return nil, err
 	}
-	b.lanes = make([]*combine.Queue[*work], lanes)
+	b.lanes = make([]*combine.Queue[*work], o.Commits)
 	for i := range b.lanes {
 		b.lanes[i] = combine.New(b.runGroup)
 	}
 	return b, nil
 }
-
-// lanes is how many commits may be under way at once.
-const lanes = 1
 
 func (o *Options) complete() error {
 	if o.Schema == "" {
@@ -141,6 +143,9 @@ func (o *Options) complete() error {
 	}
 	if err := checkSchema(o.Schema); err != nil {
 		return err
+	}
+	if o.Commits == 0 {
+		o.Commits = 2
 	}
 	defaults := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
@@ -152,6 +157,8 @@ func (o *Options) complete() error {
 	defaults(&o.PollInterval, time.Second)
 	defaults(&o.RetryTimeout, 30*time.Second)
 	switch {
+	case o.Commits < 0 || o.Connections < 0:
+		return fmt.Errorf("postgres: %w: a number is negative", storage.ErrInvalid)
 	case o.Heartbeat < 0 || o.PollInterval < 0 || o.RetryTimeout < 0:
 		return fmt.Errorf("postgres: %w: an interval is negative", storage.ErrInvalid)
 	case o.MemberTimeout < 2*o.Heartbeat:

@@ -1,14 +1,13 @@
 package postgres_test
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/fermata-go/fermata/internal/combine"
 	"github.com/fermata-go/fermata/internal/pgtest"
-	"github.com/fermata-go/fermata/postgres"
 	"github.com/fermata-go/fermata/storage"
 )
 
@@ -36,29 +35,63 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(float64(ours)/float64(raw), "append/raw")
 }
 
-// BenchmarkSeed runs the storage calls of the seed program: a start, a step, a
-// question, an answer, two more steps, the last one with the end.
-func BenchmarkSeed(b *testing.B) {
-	for _, callers := range []int{1, 64} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			backend := open(b, pgtest.DSN(b), &postgres.Options{Connections: 8})
-			m := join(b, backend)
-			var cycles atomic.Int64
+// BenchmarkCallers compares what many callers get through the backend with the least that it can cost: as many
+// callers whose records one connection inserts with unnest, a transaction for whatever is queued. The phases take turns.
+func BenchmarkCallers(b *testing.B) {
+	const callers = 64
+	dsn := pgtest.DSN(b)
+	backend := open(b, dsn, nil)
+	conn := connect(b, dsn)
+	execute(b, conn, "CREATE TABLE raw (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, data bytea)")
+	queue := combine.New(func(batch [][]byte) {
+		execute(b, conn, "INSERT INTO raw (data) SELECT * FROM unnest($1::bytea[])", batch)
+	})
+	m := join(b, backend)
+	runs := make([]storage.Run, callers)
+	for i := range runs {
+		runs[i] = running(b, backend, m)
+	}
+	record := make([]byte, 200)
+	phases := []struct {
+		name string
+		ops  int // of the kinds that the name says, per step
+		step func(i int)
+		done int
+		time time.Duration
+	}{
+		{"raw-records/s", 1, func(int) {
+			if err := queue.Do(b.Context(), record); err != nil {
+				b.Error(err)
+			}
+		}, 0, 0},
+		{"appends/s", 1, func(i int) { appended(b, backend, &runs[i], storage.Unit{Records: [][]byte{record}}) }, 0, 0},
+		{"seed-appends+settles/s", 5, func(int) { seed(b, backend, m) }, 0, 0},
+	}
+	for b.Loop() {
+		for p := range phases {
+			phase := &phases[p]
+			var done atomic.Int64
 			began := time.Now()
 			var wg sync.WaitGroup
-			for range callers {
+			for i := range callers {
 				wg.Go(func() {
-					for cycles.Add(1) <= int64(b.N) {
-						seed(b, backend, m)
+					for time.Since(began) < 300*time.Millisecond {
+						phase.step(i)
+						done.Add(int64(phase.ops))
 					}
 				})
 			}
 			wg.Wait()
-			seconds := time.Since(began).Seconds()
-			b.ReportMetric(float64(b.N)/seconds, "cycles/s")
-			b.ReportMetric(5*float64(b.N)/seconds, "appends+settles/s")
-		})
+			phase.time += time.Since(began)
+			phase.done += int(done.Load())
+		}
 	}
+	rate := func(p int) float64 { return float64(phases[p].done) / phases[p].time.Seconds() }
+	for p := range phases {
+		b.ReportMetric(rate(p), phases[p].name)
+	}
+	b.ReportMetric(rate(0)/rate(1), "raw/appends")
+	b.ReportMetric(0, "ns/op")
 }
 
 func seed(tb testing.TB, backend storage.Backend, m storage.Membership) {

@@ -179,38 +179,43 @@ func (b *Backend) read(ctx context.Context, what string, moment bool, begin func
 	})
 }
 
-// write runs one call of a function that changes one thing and answers with one
-// row. The function knows what it has done already, by the number of the
-// attempt. A row that another transaction has locked is waited for.
-// Once sent it isn't given up before the outcome is known, whatever becomes of
-// ctx: a run that was given to a member must not be lost on the way.
+// write runs one call of a function that changes one thing, which answers with
+// one row, or several, and knows by the number of the attempt what it has done
+// already. A row that another transaction has locked is waited for.
+//
+// If the answer was lost, ctx doesn't end the repetition any more: a run that was
+// given to a member must not get lost on the way. Only Close does, or Options.RetryTimeout.
 func (b *Backend) write(ctx context.Context, what string, build func(repeated bool) *call, read func(r *row) (code, error)) (code, error) {
-	var answer code
 	var patience patience
-	sent := false
+	until := ctx
+	repeated := false
 	for {
-		err := b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
-			if ctx.Err() != nil && !sent {
-				return ctx.Err()
-			}
-			// Only Close interrupts it now.
-			lasting, cancel := context.WithTimeout(b.ctx, commitTimeout)
-			defer cancel()
-			repeated := sent
+		if err := b.usable(until, what); err != nil {
+			return 0, err
+		}
+		sent := false
+		var answer code
+		err := b.once(until, func(_ context.Context, pg *pgconn.PgConn) error {
 			sent = true
-			return b.exec(lasting, pg, func(_ int, r *row) (err error) {
+			ctx, cancel := context.WithTimeout(b.ctx, commitTimeout)
+			defer cancel()
+			return b.exec(ctx, pg, func(_ int, r *row) (err error) {
 				answer, err = read(r)
 				return err
 			}, build(repeated))
 		})
-		if err != nil || answer != codeLocked {
-			return answer, err
+		switch {
+		case err == nil && answer != codeLocked:
+			return answer, nil
+		case err == nil:
+			err = errHeld
+		case !transient(err):
+			return 0, b.failed(until, what, err)
+		case sent:
+			repeated, until = true, b.ctx
 		}
-		if !patience.wait(ctx, b.options.RetryTimeout) {
-			if ctx.Err() == nil {
-				return answer, fmt.Errorf("postgres: %s: %w: another transaction has held it for %v", what, storage.ErrLocked, b.options.RetryTimeout)
-			}
-			return answer, b.failed(ctx, what, ctx.Err())
+		if !patience.wait(until, b.options.RetryTimeout) {
+			return 0, b.failed(until, what, err)
 		}
 	}
 }

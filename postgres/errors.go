@@ -21,7 +21,6 @@ func transient(err error) bool {
 	if !errors.As(err, &pg) {
 		return true // no word from the server: a fault of the connection
 	}
-	var connect *pgconn.ConnectError
 	switch pg.Code {
 	case "40001", "40P01", // serialization failure, deadlock
 		"55P03",                            // lock not available
@@ -29,8 +28,6 @@ func transient(err error) bool {
 		"53300",          // too many connections
 		unknownStatement: // it is sent again without names
 		return true
-	case "25006": // read-only: the server we reach is a standby while another is promoted
-		return errors.As(err, &connect)
 	}
 	return pg.Code[:2] == "08"
 }

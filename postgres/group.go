@@ -26,6 +26,8 @@ const (
 	maxGroupBytes = 4 << 20
 	// commitTimeout is when the answer to one commit counts as lost.
 	commitTimeout = 15 * time.Second
+	// lockedTries is how often an op that found its run locked is tried again, after 0, 1, 2, … ms.
+	lockedTries = 4
 )
 
 // op is one thing to commit: exactly one of start, unit and settlement is set.
@@ -83,10 +85,11 @@ func (o *op) size() int {
 func (b *Backend) lane(hash uint32) *combine.Queue[*work] { return b.lanes[hash%uint32(len(b.lanes))] }
 
 // commit queues w and returns when all its ops are done. An op whose outcome
-// was lost is sent again; it finds out by itself what became of it.
+// was lost is sent again; it finds out by itself what became of it. One that is alone and finds its
+// run locked is tried a few times more: mostly it is another commit of ours, and over in no time.
 func (b *Backend) commit(ctx context.Context, what string, hash uint32, w *work) error {
 	var patience patience
-	for {
+	for again := 0; ; {
 		if b.ctx.Err() != nil {
 			return fmt.Errorf("postgres: %s: %w", what, storage.ErrClosed)
 		}
@@ -104,6 +107,11 @@ func (b *Backend) commit(ctx context.Context, what string, hash uint32, w *work)
 			} else if o.fault != nil {
 				return b.failed(ctx, what, o.fault)
 			}
+		}
+		if o := w.ops[0]; len(left) == 0 && len(w.ops) == 1 && o.code == codeLocked && again < lockedTries && patience.wait(ctx, b.options.RetryTimeout) {
+			again++
+			o.done = false
+			continue
 		}
 		if len(left) == 0 {
 			return nil
@@ -234,14 +242,8 @@ func (b *Backend) send(ctx context.Context, pg *pgconn.PgConn, ops []*op) error 
 		add(b.startCall(starts, false), func(r *row) error { return readStart(r, starts) })
 	}
 	if len(units) > 0 {
-		add(b.appendCall(units), func(r *row) error { return readAppend(r, units) })
-		if lines := unitLines(units); b.notifies() {
-			c := b.call("SELECT SCHEMA.notify_1($1, $2)")
-			c.hot = true
-			c.text(b.instance)
-			c.text(lines)
-			add(c, func(*row) error { return nil })
-		}
+		c := b.appendCall(units)
+		add(c, func(r *row) error { return readAppend(r, units) })
 	}
 	if len(settlements) > 0 {
 		add(b.settleCall(settlements), func(r *row) error { return readSettle(r, settlements) })

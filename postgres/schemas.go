@@ -9,6 +9,9 @@ import (
 	"github.com/fermata-go/fermata/storage"
 )
 
+// maxSchemas is how many schemas are remembered; a program that makes one per question must not grow.
+const maxSchemas = 10_000
+
 // intern returns the numbers of the questions' schemas, 0 for none. Equal ones
 // are stored once; a schema that this process has seen costs nothing.
 func (b *Backend) intern(ctx context.Context, questions []storage.Question) ([]int, error) {
@@ -29,6 +32,10 @@ func (b *Backend) intern(ctx context.Context, questions []storage.Question) ([]i
 		n, err := b.store(ctx, hash, data)
 		if err != nil {
 			return nil, err
+		}
+		if b.schemaCount.Add(1) > maxSchemas {
+			b.schemas.Clear()
+			b.schemaCount.Store(0)
 		}
 		b.schemas.Store(hash, n)
 		numbers[i] = n

@@ -204,6 +204,3 @@ func readNote(line string) storage.Note {
 	}
 	return storage.Note{Tenant: string(tenant), Run: id, Queued: flags&1 != 0, Inbox: flags&2 != 0, Questions: flags&4 != 0}
 }
-
-// notifies reports whether commits are to tell other processes.
-func (b *Backend) notifies() bool { return true }

@@ -1,9 +1,9 @@
 -- append_1 commits units: one row per unit in the u_ arrays, the questions that
 -- units open in q_ and those that they close in c_, which name their unit by position.
--- It answers for each unit with a code of codes.go. All units are handled by one
+-- p_lines goes to the listeners. It answers for each unit with a code of codes.go. All units are handled by one
 -- statement, which costs a third of a loop over them.
 CREATE FUNCTION SCHEMA.append_1(
-	p_offset bigint,
+	p_offset bigint, p_from text, p_lines text,
 	u_run uuid[], u_tenant text[], u_token bigint[], u_first bigint[], u_last bigint[], u_records bytea[],
 	u_status smallint[], u_seen bigint[], u_due timestamptz[], u_result bytea[], u_saved bytea[], u_error bytea[],
 	c_unit integer[], c_id uuid[], c_state smallint[],
@@ -31,7 +31,9 @@ DECLARE
 	v_ended   bigint[];
 	q         record;
 BEGIN
-	PERFORM SCHEMA.durable_1();
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM SCHEMA.durable_1();
+	END IF;
 	IF q_unit IS NOT NULL THEN
 		FOR q IN SELECT x.unit, x.id, x.name, x.uniq, u_tenant[x.unit] AS tenant
 			FROM unnest(q_unit, q_id, q_name, q_unique) AS x (unit, id, name, uniq) WHERE x.uniq IS NOT NULL LOOP
@@ -54,26 +56,26 @@ BEGIN
 		END LOOP;
 	END IF;
 
+	-- What is big is taken from the arrays only where it is needed: each step copies the rows that it passes on.
 	WITH locked AS (
 		SELECT u.*, r.n, r.inbox, r.token AS held, r.last_seq, r.status AS was, greatest(v_now, r.updated) AS at,
 			r.token = u.token AND r.status = 2 AND r.last_seq = u.first - 1 AND NOT u.i = ANY (v_refused) AND NOT u.i = ANY (v_waiting) AS good,
-			CASE WHEN u.status = 0 OR (u.status IN (1, 3) AND r.inbox > u.seen) THEN 2 ELSE u.status END AS becomes
-		FROM unnest(u_run, u_tenant, u_token, u_first, u_last, u_records, u_status, u_seen, u_due, u_result, u_saved, u_error)
-			WITH ORDINALITY AS u (run, tenant, token, first, last, records, status, seen, due, result, saved, error, i)
+			CASE WHEN u.status = 0 OR (u.status IN (1, 3) AND r.inbox > u_seen[u.i]) THEN 2 ELSE u.status END AS becomes
+		FROM unnest(u_run, u_tenant, u_token, u_first, u_status) WITH ORDINALITY AS u (run, tenant, token, first, status, i)
 		JOIN SCHEMA.run r ON r.id = u.run AND (r.tenant = u.tenant) IS TRUE
 		FOR UPDATE OF r SKIP LOCKED
 	), logged AS (
 		INSERT INTO SCHEMA.log (run_n, first_seq, token, at, records)
-		SELECT l.n, l.first, l.token, l.at, l.records FROM locked l WHERE l.good
+		SELECT l.n, l.first, l.token, l.at, u_records[l.i] FROM locked l WHERE l.good
 	), changed AS (
 		UPDATE SCHEMA.run r SET
-			last_seq = l.last, updated = l.at, crashes = -1, status = l.becomes,
+			last_seq = u_last[l.i], updated = l.at, crashes = -1, status = l.becomes,
 			owner  = CASE WHEN l.becomes = 2 THEN r.owner END,
-			due    = CASE WHEN l.becomes = 3 OR (l.becomes = 1 AND l.due > l.at) THEN l.due END,
-			ready  = CASE WHEN l.becomes = 1 THEN greatest(l.at, l.due) END,
-			result = CASE WHEN l.becomes = 5 THEN l.result END,
-			saved  = CASE WHEN l.becomes = 5 THEN l.saved END,
-			error  = CASE WHEN l.becomes IN (4, 6, 7) THEN l.error END,
+			due    = CASE WHEN l.becomes = 3 OR (l.becomes = 1 AND u_due[l.i] > l.at) THEN u_due[l.i] END,
+			ready  = CASE WHEN l.becomes = 1 THEN greatest(l.at, u_due[l.i]) END,
+			result = CASE WHEN l.becomes = 5 THEN u_result[l.i] END,
+			saved  = CASE WHEN l.becomes = 5 THEN u_saved[l.i] END,
+			error  = CASE WHEN l.becomes IN (4, 6, 7) THEN u_error[l.i] END,
 			cancel = r.cancel AND l.becomes NOT IN (5, 6, 7)
 		FROM locked l WHERE l.good AND r.n = l.n
 	)
@@ -127,6 +129,40 @@ BEGIN
 			PERFORM SCHEMA.close_questions_1(q.tenant, q.run_n, 4::smallint);
 		END LOOP;
 	END IF;
+	PERFORM SCHEMA.notify_1(p_from, p_lines);
 	RETURN QUERY SELECT x.i::integer, x.code, x.at, x.inbox, x.kept, v_other[x.i], v_key[x.i]
 		FROM unnest(v_code, v_at, v_inbox, v_kept) WITH ORDINALITY AS x (code, at, inbox, kept, i);
+END $$;
+
+-- append_one_1 is append_1 for a single unit that only adds records, as a run without company does: a third of
+-- the work. If anything isn't as it should be, append_1 finds out what. p_lines goes to the listeners.
+CREATE FUNCTION SCHEMA.append_one_1(
+	p_offset bigint, p_from text, p_lines text, p_run uuid, p_tenant text, p_token bigint, p_first bigint, p_last bigint, p_records bytea
+) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_key text)
+LANGUAGE plpgsql
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	v_run bigint;
+BEGIN
+	IF current_setting('synchronous_commit') = 'off' THEN
+		PERFORM SCHEMA.durable_1();
+	END IF;
+	SELECT r.n, r.inbox, greatest(clock_timestamp() + p_offset * interval '1 microsecond', r.updated) INTO v_run, o_inbox, o_at
+	FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant AND r.token = p_token AND r.status = 2 AND r.last_seq = p_first - 1) IS TRUE
+	FOR UPDATE SKIP LOCKED;
+	IF FOUND THEN
+		INSERT INTO SCHEMA.log (run_n, first_seq, token, at, records) VALUES (v_run, p_first, p_token, o_at, p_records);
+		UPDATE SCHEMA.run r SET last_seq = p_last, updated = o_at, crashes = -1 WHERE r.n = v_run;
+		PERFORM pg_notify('CHANNEL', p_from || p_lines);
+		o_unit := 1;
+		o_code := 0;
+		o_kept := false;
+		RETURN NEXT;
+	ELSE
+		RETURN QUERY SELECT * FROM SCHEMA.append_1(p_offset, p_from, p_lines, ARRAY[p_run], ARRAY[p_tenant], ARRAY[p_token], ARRAY[p_first], ARRAY[p_last], ARRAY[p_records],
+			ARRAY[0::smallint], ARRAY[0::bigint], ARRAY[NULL]::timestamptz[], ARRAY[NULL]::bytea[], ARRAY[NULL]::bytea[], ARRAY[NULL]::bytea[],
+			NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+	END IF;
 END $$;

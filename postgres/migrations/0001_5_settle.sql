@@ -46,10 +46,9 @@ BEGIN
 
 	-- Only what is read after the lock is sure: the questions are looked at again.
 	WITH won AS (
-		UPDATE SCHEMA.question q SET state = s.state, settled = s.at, attempt = s.attempt, answer = s.answer, settled_by = s.principal::jsonb,
-			answer_key = s.key, change = nextval('SCHEMA.question_change')
-		FROM unnest(s_id, s_state, s_answer, s_by, s_key, s_member, s_attempt, v_run, v_at, v_rest) WITH ORDINALITY
-			AS s (id, state, answer, principal, key, member, attempt, n, at, several, i)
+		UPDATE SCHEMA.question q SET state = s.state, settled = s.at, attempt = s_attempt[s.i], answer = s_answer[s.i], settled_by = s_by[s.i]::jsonb,
+			answer_key = s_key[s.i], change = nextval('SCHEMA.question_change')
+		FROM unnest(s_id, s_state, s_member, v_run, v_at, v_rest) WITH ORDINALITY AS s (id, state, member, n, at, several, i)
 		WHERE NOT s.several AND q.id = s.id AND (q.run_n = s.n) IS TRUE AND q.settled IS NULL
 			AND (q.deadline IS NULL OR q.deadline > s.at) IS TRUE AND (s.state = 4 OR q.grp IS NULL) IS TRUE
 		RETURNING s.i, s.n, s.at, CASE WHEN s.member = ANY (v_living) THEN s.member END AS member
