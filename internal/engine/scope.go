@@ -251,7 +251,7 @@ func (s *Scope) mismatch(past *pastClaim, c call, seen []byte) (*pastClaim, erro
 			Path: s.path, Position: s.position(c), Key: c.key, Scope: s.id, Claim: past.seq,
 			Recorded: &CallInfo{Kind: past.call.String(), Name: past.name, Site: past.site},
 			Current:  &CallInfo{Kind: c.kind.String(), Name: c.name, Site: callSite()},
-			Fields:   differences(past, c, seen),
+			Fields:   s.differences(past, c),
 		})
 	}
 	if past.call == c.kind && past.name == c.name {
@@ -340,11 +340,11 @@ func (s *Scope) end() error {
 	})
 }
 
-func differences(past *pastClaim, c call, seen []byte) []witness.Difference {
+func (s *Scope) differences(past *pastClaim, c call) []witness.Difference {
 	if past.call != c.kind || past.name != c.name {
 		return nil
 	}
-	return witness.Diff(past.witness, seen)
+	return witness.DiffInput(past.witness, s.pass.engine.options.WitnessKey, c.input)
 }
 
 // siteOf caches the call site of a program counter; "" is a frame of fermata's own.
