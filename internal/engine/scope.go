@@ -213,7 +213,7 @@ func (s *Scope) find(c call) (past *pastClaim, order []int, fresh *pastClaim, er
 		return nil, nil, nil, err
 	}
 	if past != nil && !past.accepted && (past.call != c.kind || past.name != c.name || !witness.Equal(past.witness, seen)) {
-		if past, err = s.mismatch(past, c, seen); err != nil {
+		if past, err = s.mismatch(past, c); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -243,7 +243,7 @@ func (s *Scope) made(fresh *pastClaim) {
 // mismatch is for a call that isn't the recorded one: it parks the run. A
 // lenient entrypoint does as LangGraph does instead: the record of a call of the same name stands, and
 // else it and all later ones of the scope are forgotten.
-func (s *Scope) mismatch(past *pastClaim, c call, seen []byte) (*pastClaim, error) {
+func (s *Scope) mismatch(past *pastClaim, c call) (*pastClaim, error) {
 	p := s.pass
 	if !p.entry.Lenient {
 		s.refused = true
