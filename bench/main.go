@@ -2,8 +2,12 @@
 // disk, in one run, and prints one table of ratios.
 //
 //	go run ./bench                         # memory and SQLite
-//	go run ./bench -postgres DSN           # and PostgreSQL; its schema "fermata_bench" is made anew
+//	go run ./bench -postgres private       # and PostgreSQL: a cluster of its own, gone afterwards
+//	go run ./bench -postgres DSN           # the same on a running server; its schema "fermata_bench" is made anew
 //	go run ./bench -only W1,W2 -backends sqlite
+//
+// The private cluster needs PostgreSQL's programs on the machine, nothing that runs: it
+// is made with initdb's and the server's defaults, fsync on, in the system's temporary directory.
 //
 // Every result is checked; a wrong one ends the program. W1 to W6 are the
 // workloads that docs/performance.md describes.
@@ -18,13 +22,15 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strings"
+
+	"github.com/fermata-go/fermata/internal/pgtest"
 )
 
 func main() {
 	log.SetFlags(0)
 	only := flag.String("only", "", "workloads to run, as W1,W2; empty: all")
 	backends := flag.String("backends", "memory,sqlite", "backends to run")
-	dsn := flag.String("postgres", "", "connection string of a PostgreSQL; adds the backend postgres")
+	dsn := flag.String("postgres", "", "adds the backend postgres: the connection string of a server, or \"private\" for one that is started")
 	dir := flag.String("dir", "", "directory on the disk to measure; empty: the system's temporary one")
 	rounds := flag.Int("rounds", 3, "how often each figure is taken; the median is printed")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this file")
@@ -44,6 +50,14 @@ func main() {
 		names = append(names, "postgres")
 	}
 	wanted := func(w string) bool { return *only == "" || slices.Contains(strings.Split(*only, ","), w) }
+	if *dsn == "private" {
+		server, err := pgtest.New()
+		if err != nil {
+			log.Fatalf("start a private PostgreSQL: %v", err)
+		}
+		defer server.Close() // if the program ends otherwise it is gone, too
+		*dsn = server.DSN()
+	}
 	b := &bench{ctx: context.Background(), dir: *dir, dsn: *dsn, rounds: *rounds}
 	fmt.Printf("%-4s %-9s %-34s %12s %12s %8s\n", "", "backend", "what", "figure", "raw", "ratio")
 	for _, name := range names {

@@ -74,6 +74,16 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// New starts a server for a program that is no test. It is gone after Close, and
+// when the program ends.
+func New() (*Server, error) { return startServer() }
+
+// Close removes the server with all that is in it.
+func (s *Server) Close() { s.remove() }
+
+// DSN is the address of a database that is there from the start, empty.
+func (s *Server) DSN() string { return s.adminDSN() }
+
 // Addr is the host and port that the server listens on.
 func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
