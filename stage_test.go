@@ -27,6 +27,7 @@ type stage struct {
 	engine   *fermata.Engine
 	thread   *fermata.Thread[string, string]
 	workflow *fermata.Entrypoint[string, string]
+	name     string // of the thread and of the entrypoint: nobody else touches them
 	input    string
 
 	run      fermata.ID // of the thread; a fresh one if there is none
@@ -38,12 +39,12 @@ type stage struct {
 	worked atomic.Int32  // times that work ended well
 }
 
-func newStage(t *testing.T, open backendtest.Opener) *stage {
+func newStage(t *testing.T, open backendtest.Opener, name string) *stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	s := &stage{
-		T: t, ctx: ctx, open: open, backend: open(t, nil), input: "order", held: make(chan struct{}),
+		T: t, ctx: ctx, open: open, backend: open(t, nil), name: name, input: "order", held: make(chan struct{}),
 		run: storage.NewID(time.Now()), question: storage.NewID(time.Now()),
 	}
 	approve := fermata.NewTask("approve", func(ctx context.Context, in string) (string, error) {
@@ -61,7 +62,7 @@ func newStage(t *testing.T, open backendtest.Opener) *stage {
 		s.worked.Add(1)
 		return in + " done", nil
 	})
-	s.workflow = fermata.NewEntrypoint("graph", func(ctx context.Context, in string) (string, error) {
+	s.workflow = fermata.NewEntrypoint(name, func(ctx context.Context, in string) (string, error) {
 		asked, doing := approve.Go(ctx, in), work.Go(ctx, in)
 		answer, err := asked.Result(ctx)
 		if err != nil {
@@ -82,7 +83,7 @@ func newStage(t *testing.T, open backendtest.Opener) *stage {
 	if s.engine, err = fermata.New(s.backend, &fermata.Options{Workers: -1}, s.workflow); err != nil {
 		t.Fatal(err)
 	}
-	s.thread = s.workflow.On(s.engine).Thread("1")
+	s.thread = s.workflow.On(s.engine).Thread(name)
 	t.Cleanup(func() {
 		stopped, stop := context.WithCancel(context.Background())
 		stop()
@@ -142,7 +143,7 @@ func (s *stage) until(what string, ready func() bool) {
 func (s *stage) asked() {
 	s.Helper()
 	s.until("the question", func() bool {
-		open, err := s.backend.ListQuestions(s.ctx, storage.QuestionFilter{Thread: "1"})
+		open, err := s.backend.ListQuestions(s.ctx, storage.QuestionFilter{Thread: s.name})
 		if err != nil {
 			s.Fatal(err)
 		}
@@ -173,13 +174,13 @@ func (s *stage) runningHere() {
 }
 
 func (s *stage) runningElsewhere() {
-	fermatatest.On(s.other(s.workflow), s.workflow, "1").Start(s.input)
+	fermatatest.On(s.other(s.workflow), s.workflow, s.name).Start(s.input)
 	s.asked()
 }
 
 func (s *stage) ownerDead() {
 	h := s.other(s.workflow)
-	fermatatest.On(h, s.workflow, "1").Start(s.input)
+	fermatatest.On(h, s.workflow, s.name).Start(s.input)
 	s.asked()
 	h.Crash()
 }
@@ -206,7 +207,7 @@ func (s *stage) queued() {
 
 func (s *stage) givenBack() {
 	h := s.other(s.workflow)
-	fermatatest.On(h, s.workflow, "1").Start(s.input)
+	fermatatest.On(h, s.workflow, s.name).Start(s.input)
 	s.asked()
 	stopped, stop := context.WithCancel(s.ctx)
 	stop()
@@ -244,9 +245,9 @@ func (s *stage) closed() {
 func (s *stage) parked() {
 	s.interrupted()
 	other := fermata.NewTask("other", func(_ context.Context, in string) (string, error) { return in, nil })
-	diverging := fermata.NewEntrypoint("graph", func(ctx context.Context, in string) (string, error) { return other.Call(ctx, in) })
+	diverging := fermata.NewEntrypoint(s.name, func(ctx context.Context, in string) (string, error) { return other.Call(ctx, in) })
 	h := s.other(diverging)
-	thread := fermatatest.On(h, diverging, "1")
+	thread := fermatatest.On(h, diverging, s.name)
 	thread.Continue()
 	if err := thread.Err(); !errors.Is(err, fermata.ErrParked) {
 		s.Fatalf("the run did not park: %v", err)

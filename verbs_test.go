@@ -189,18 +189,19 @@ var states = []state{
 
 func TestEveryVerbInEveryState(t *testing.T) {
 	t.Parallel()
-	for _, state := range states {
-		for i, verb := range verbs {
-			t.Run(strings.ReplaceAll(state.name+"/"+verb.name, ", ", "_"), func(t *testing.T) {
-				t.Parallel()
-				backendtest.Each(t, func(t *testing.T, open backendtest.Opener) {
-					s := newStage(t, open)
+	backendtest.Each(t, func(t *testing.T, open backendtest.Opener) {
+		for _, state := range states {
+			for i, verb := range verbs {
+				name := strings.ReplaceAll(state.name+"/"+verb.name, ", ", "_")
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s := newStage(t, open, name)
 					state.make(s)
 					s.check(state, verb, state.cells[i])
 				})
-			})
+			}
 		}
-	}
+	})
 }
 
 // check uses the verb and holds it to the cell.
@@ -232,7 +233,7 @@ func (s *stage) check(state state, verb verb, want cell) {
 	if !want.stops {
 		s.letGo()
 	}
-	later := fermatatest.On(s.other(s.workflow), s.workflow, "1")
+	later := fermatatest.On(s.other(s.workflow), s.workflow, s.name)
 	after := later.State()
 	if after.Status != want.end {
 		s.Fatalf("in the end the run is %v (%v), want %v", after.Status, after.Err, want.end)
