@@ -44,7 +44,7 @@ func fanOut(r *rand.Rand, task string) *model.Program {
 // A fan-out is crashed when any subset of its calls has outcomes, again and
 // again, and never parks.
 func TestFanOut(t *testing.T) {
-	cases := 60
+	cases := 30
 	if testing.Short() {
 		cases = 10
 	}

@@ -36,7 +36,7 @@ func (p *process) define() {
 }
 
 func (p *process) body(ctx context.Context, in int) (int, error) {
-	return p.scope(ctx, place{life: fmt.Sprint(p.ledger.Epoch())}, p.program.Body, in)
+	return p.scope(ctx, place{life: p.ledger.life()}, p.program.Body, in)
 }
 
 // place is where code stands. It travels with the context, past the engine.

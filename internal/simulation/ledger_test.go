@@ -27,6 +27,7 @@ type ledger struct {
 
 	mu         sync.Mutex
 	epoch      int
+	version    int
 	count      int
 	executions map[string][]execution // by site
 	successes  map[int]bool           // numbers of executions whose success is recorded, when it was last looked
@@ -165,6 +166,21 @@ func (l *ledger) verdict() error {
 		return nil
 	}
 	return errors.New(strings.Join(l.violations, "\n"))
+}
+
+// deployed notes that the code is another one from now on: what it calls is not
+// what was called before, though it may stand at the same site.
+func (l *ledger) deployed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version++
+}
+
+// life is that of the body of an entrypoint now.
+func (l *ledger) life() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprintf("%d.%d", l.version, l.epoch)
 }
 
 // heal mends what is broken in this epoch.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/fermata-go/fermata"
@@ -17,10 +18,11 @@ import (
 // player is a person before one thread: it starts a run, answers what is asked, continues
 // what failed, turns to a new process when one has died, and compares all that it sees with the model.
 type player struct {
-	open      database
+	open      func() *incarnation.Backend
 	director  director
 	ledger    *ledger
 	program   *model.Program
+	next      *model.Program // replaces program when the process dies before the run is over; nil: none
 	settings  settings
 	answers   []byte // tell what is answered to what, and when
 	input     int
@@ -31,8 +33,11 @@ type player struct {
 	sent      int // answers
 	trouble   int // verbs that got an error
 	continued int
+	skip      bool // the next pass doesn't enter what only waits
 	// beliefs are the states that the run may be in. There are several if the reply to a verb was lost.
 	beliefs []*belief
+	outcome *model.Outcome // of the last pass
+	claims  int            // made since the last deploy
 }
 
 // belief is a state that the run may be in.
@@ -45,20 +50,34 @@ func (b *belief) clone() *belief {
 	return &belief{b.run.Clone(), maps.Clone(b.executed)}
 }
 
+// results is the number of results that the run has recorded.
+func (b *belief) results() int {
+	n := 0
+	for _, times := range b.run.Results() {
+		n += times
+	}
+	return n
+}
+
 // maxContinues is how often a failed run is continued.
 const maxContinues = 3
 
-// database opens the one database of a world, for one process.
-type database func() *incarnation.Backend
+// database is the one database of a world.
+type database struct {
+	// open opens it for one process.
+	open func() *incarnation.Backend
+	// data is it as nobody's process sees it.
+	data storage.Backend
+}
 
 // inMemory is a fresh database in memory.
 func inMemory() database {
 	data := memory.New(nil)
-	return func() *incarnation.Backend { return incarnation.New(data, false) }
+	return database{open: func() *incarnation.Backend { return incarnation.New(data, false) }, data: data}
 }
 
-func newPlayer(open database, d director, p *model.Program, s settings, answers []byte) (*player, error) {
-	data := open()
+func newPlayer(b database, d director, p *model.Program, s settings, answers []byte) (*player, error) {
+	data := incarnation.New(b.data, false)
 	run := storage.NewID(time.Now())
 	l := newLedger(data, run)
 	l.lossy = s.Durability != fermata.Sync
@@ -67,7 +86,7 @@ func newPlayer(open database, d director, p *model.Program, s settings, answers 
 		return nil, err
 	}
 	return &player{
-		open: open, director: d, ledger: l, program: p, settings: s, answers: answers, input: 1, run: run, reader: r,
+		open: b.open, director: d, ledger: l, program: p, settings: s, answers: answers, input: 1, run: run, reader: r,
 		beliefs: []*belief{{model.NewRun(1), map[string]int{}}},
 	}, nil
 }
@@ -89,6 +108,10 @@ func (p *player) alive() error {
 				return err
 			}
 			p.process = nil
+			if p.next != nil && !p.reader.over() {
+				p.program, p.next = p.next, nil
+				p.ledger.deployed()
+			}
 		}
 		if p.processes++; p.processes > 100 {
 			return errors.New("no process stays up")
@@ -180,7 +203,7 @@ func (p *player) compare(value int, result error) error {
 	var kept []*belief
 	var reasons error
 	for _, b := range p.beliefs {
-		outcome := b.run.Pass(p.program, entrypoint, p.ledger, false)
+		outcome := b.run.Pass(p.program, entrypoint, p.ledger, p.skip)
 		for site, n := range outcome.Executed {
 			b.executed[site] += n
 		}
@@ -189,6 +212,8 @@ func (p *player) compare(value int, result error) error {
 			continue
 		}
 		kept = append(kept, b)
+		p.outcome = outcome
+		p.claims += outcome.Claims
 	}
 	if len(kept) == 0 {
 		return reasons
@@ -197,18 +222,30 @@ func (p *player) compare(value int, result error) error {
 	if err := p.ledger.verdict(); err != nil {
 		return err
 	}
+	if p.outcome.Status == model.Parked {
+		return p.reader.extends(events)
+	}
 	return p.reader.check(p.beliefs[0].run, events)
 }
 
 // contradiction says how what is seen differs from what the model says.
 func (p *player) contradiction(b *belief, outcome *model.Outcome, value int, result error) error {
-	if err := contradicts(outcome, value, result); err != nil {
+	if err := contradicts(outcome, b.run.Questions(), value, result); err != nil {
 		return err
+	}
+	counts := p.ledger.counts()
+	if outcome.Status == model.Parked {
+		// An engine stops at the first divergence, the model looks at all that may have been called before.
+		for site, got := range counts {
+			if got > b.executed[site] && !p.ledger.lossy {
+				return fmt.Errorf("the leaf at %s was executed %d times though the run diverged before, want at most %d", site, got, b.executed[site])
+			}
+		}
+		return nil
 	}
 	if len(outcome.Unknown) > 0 {
 		return fmt.Errorf("leaves were not executed: %v", outcome.Unknown)
 	}
-	counts := p.ledger.counts()
 	for site, want := range b.executed {
 		if counts[site] < want {
 			return fmt.Errorf("the leaf at %s was executed %d times, want %d", site, counts[site], want)
@@ -223,8 +260,8 @@ func (p *player) contradiction(b *belief, outcome *model.Outcome, value int, res
 	return nil
 }
 
-// contradicts compares how a run rests with the outcome of the model's pass.
-func contradicts(outcome *model.Outcome, value int, result error) error {
+// contradicts compares how a run rests with the outcome of the model's pass, after which these questions are open.
+func contradicts(outcome *model.Outcome, open []*model.Question, value int, result error) error {
 	var (
 		paused *fermata.PausedError
 		failed *fermata.RunError
@@ -239,7 +276,7 @@ func contradicts(outcome *model.Outcome, value int, result error) error {
 		if want != model.Paused {
 			return fmt.Errorf("paused, want %s: %w", want, result)
 		}
-		return questions(outcome.Open, paused.Questions)
+		return questions(outcome.Open, open, paused.Questions)
 	case errors.As(result, &failed):
 		if want != model.Failed {
 			return fmt.Errorf("failed, want %s with %d: %w", want, outcome.Value, result)
@@ -252,17 +289,69 @@ func contradicts(outcome *model.Outcome, value int, result error) error {
 		if want != model.Parked {
 			return fmt.Errorf("parked, want %s with %d: %w", want, outcome.Value, result)
 		}
+		return divergence(outcome.Divergences, result)
 	default:
 		return fmt.Errorf("want %s: %w", want, result)
 	}
 	return nil
 }
 
-// questions compares what is asked, and binds the model's questions to their ids.
-func questions(want []*model.Question, got []fermata.Question) error {
-	if len(got) != len(want) {
-		return fmt.Errorf("%d questions are open, want %d", len(got), len(want))
+// divergence looks for what the engine reports among what the model found.
+func divergence(want []model.Divergence, result error) error {
+	var got *fermata.DivergenceError
+	if !errors.As(result, &got) {
+		return fmt.Errorf("parked without a divergence: %w", result)
 	}
+	d := model.Divergence{
+		Path: got.Path, Position: got.Position, Key: got.Key,
+	}
+	if got.Recorded != nil {
+		d.Recorded = model.Callee{Kind: got.Recorded.Kind, Name: got.Recorded.Name}
+	}
+	if got.Current != nil {
+		d.Current = model.Callee{Kind: got.Current.Kind, Name: got.Current.Name}
+	}
+	switch {
+	case !slices.Contains(want, d):
+		return fmt.Errorf("parked by %+v, want one of %+v: %w", d, want, result)
+	case got.Recorded == nil || got.Recorded.Site == "" || got.Current != nil && got.Current.Site == "":
+		return fmt.Errorf("a divergence without call sites: %w", result)
+	}
+	return nil
+}
+
+// deploy replaces the process by one with other code.
+func (p *player) deploy(program *model.Program) {
+	p.program, p.claims = program, 0
+	p.ledger.deployed()
+	p.process.die()
+}
+
+// untouched reports whether nothing was recorded of the run by the code deployed last, before which it was as believed.
+func (p *player) untouched(before *belief) bool {
+	if p.claims > 0 {
+		return false
+	}
+	for site, n := range p.ledger.counts() {
+		if n != before.executed[site] {
+			return false
+		}
+	}
+	return p.reader.results() == before.results()
+}
+
+// questions compares what is asked, and binds the model's questions to their ids. Those that the
+// code came to are first, in call order; after them come open ones that changed code has not come to.
+func questions(want, open []*model.Question, got []fermata.Question) error {
+	if len(got) != len(open) {
+		return fmt.Errorf("%d questions are open, want %d", len(got), len(open))
+	}
+	for _, q := range got[len(want):] {
+		if !slices.ContainsFunc(open, func(w *model.Question) bool { return w.ID == q.ID.String() }) {
+			return fmt.Errorf("question %s at %s is open, and should not be", q.Payload, q.Path)
+		}
+	}
+	got = got[:len(want)]
 	for i, q := range got {
 		w := want[i]
 		if string(q.Payload) != fmt.Sprint(w.Payload) || q.Path != w.Path {
@@ -326,6 +415,9 @@ func (p *player) answerOne(q fermata.Question, d int) error {
 			p.trouble++
 			continue
 		}
+		if errors.Is(err, fermata.ErrWithdrawn) && !p.awaited(q.ID.String()) {
+			return nil // the run has ended since without it
+		}
 		if err != nil {
 			return fmt.Errorf("answer: %w", err)
 		}
@@ -338,6 +430,11 @@ func (p *player) answerOne(q fermata.Question, d int) error {
 		return nil
 	}
 	return errors.New("an answer that gets nothing but trouble")
+}
+
+// awaited reports whether the code has come to the question.
+func (p *player) awaited(id string) bool {
+	return slices.ContainsFunc(p.outcome.Open, func(q *model.Question) bool { return q.ID == id })
 }
 
 // mark enters an answer in the model.

@@ -1,9 +1,11 @@
 package simulation
 
 import (
+	"errors"
+	"flag"
 	"fmt"
+	"strconv"
 	"testing"
-	"time"
 
 	"github.com/fermata-go/fermata/internal/simulation/model"
 	"pgregory.net/rapid"
@@ -44,33 +46,24 @@ func (s *story) tellTo(d *scheduler) error {
 	if err != nil {
 		return err
 	}
-	done := make(chan struct{})
-	var played error
-	go func() {
-		defer close(done)
-		played = p.play()
-		if err := p.end(); played == nil {
-			played = err
-		}
-	}()
-	if err := d.run(done); err != nil {
-		d.stop()
-		select {
-		case <-done:
-		case <-time.After(time.Hour):
-			// A bubble with a deadlock can't be wound up.
-			hang(fmt.Sprintf("%v\n%s\n%s", err, s, d.tail(200)))
-		}
-		return err
-	}
-	return played
+	return d.world(func() error { return errors.Join(p.play(), p.end()) })
 }
 
-// hang ends the test binary, with all its goroutines.
-func hang(why string) { panic("simulation: a process doesn't end: " + why) }
+// check is [rapid.Check] with n cases, or as many as -rapid.checks asks for if that is more.
+func check(t *testing.T, n int, prop func(*rapid.T)) {
+	t.Helper()
+	checks := flag.Lookup("rapid.checks")
+	if before, err := strconv.Atoi(checks.Value.String()); err == nil && before < n {
+		if err := checks.Value.Set(strconv.Itoa(n)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = checks.Value.Set(strconv.Itoa(before)) }()
+	}
+	rapid.Check(t, prop)
+}
 
 func TestPrograms(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, 300, func(t *rapid.T) {
 		s := stories().Draw(t, "story")
 		rapid.SyncTest(t, func(t *rapid.T) {
 			if log, err := s.tell(); err != nil {

@@ -77,15 +77,34 @@ func (r *reader) events() ([]event, error) {
 	}
 }
 
-// check holds the stored run against the model: its events continue those that were read
-// before, and say which results were recorded; no question is there twice.
-func (r *reader) check(run *model.Run, all []event) error {
+// extends holds events against those that were read before, which they continue.
+func (r *reader) extends(all []event) error {
 	for i, e := range r.seen {
 		if i >= len(all) || all[i] != e {
 			return fmt.Errorf("event %+v was read before, and is no more", e)
 		}
 	}
 	r.seen = all
+	return nil
+}
+
+// results is the number of recorded results in what was read last.
+func (r *reader) results() int {
+	n := 0
+	for _, e := range r.seen {
+		if e.Kind == engine.TaskFinished {
+			n++
+		}
+	}
+	return n
+}
+
+// check holds the stored run against the model: its events continue those that were read
+// before, and say which results were recorded; no question is there twice.
+func (r *reader) check(run *model.Run, all []event) error {
+	if err := r.extends(all); err != nil {
+		return err
+	}
 	results := map[model.Result]int{}
 	for _, e := range all {
 		if e.Kind != engine.TaskFinished {
@@ -108,6 +127,12 @@ func (r *reader) check(run *model.Run, all []event) error {
 		return fmt.Errorf("%d questions were asked, want %d", len(asked), run.Asked())
 	}
 	return r.row()
+}
+
+// over reports whether the run has ended.
+func (r *reader) over() bool {
+	row, err := r.data.Run(context.Background(), "", r.run)
+	return err == nil && !row.Status.Active()
 }
 
 // row checks what must hold of a run that rests.

@@ -96,6 +96,27 @@ func (s *scheduler) run(done <-chan struct{}) error {
 	}
 }
 
+// world runs people against the scheduler, in the bubble that it is called in.
+func (s *scheduler) world(people func() error) error {
+	done := make(chan struct{})
+	var result error
+	go func() {
+		defer close(done)
+		result = people()
+	}()
+	if err := s.run(done); err != nil {
+		s.stop()
+		select {
+		case <-done:
+		case <-time.After(time.Hour):
+			// A bubble with a deadlock can't be wound up: end the test binary, with all its goroutines.
+			panic(fmt.Sprintf("simulation: a process doesn't end: %v\nsteps:\n%s", err, s.tail(200)))
+		}
+		return err
+	}
+	return result
+}
+
 // next lets one step go and returns it; nil: none waits.
 func (s *scheduler) next() *held {
 	s.mu.Lock()

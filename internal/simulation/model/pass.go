@@ -63,8 +63,10 @@ func (r *Run) Pass(p *Program, entrypoint string, w World, skip bool) *Outcome {
 		m.out.Status = Paused
 	case end.failure != nil:
 		m.out.Status, m.out.Failure, r.failure = Failed, end.failure, end.failure
+		r.withdraw()
 	default:
 		m.out.Status, m.out.Value = Finished, end.value
+		r.withdraw()
 	}
 	return m.out
 }
@@ -121,13 +123,13 @@ func (m *machine) scope(rec *record, path, site string, body []Stmt, input int) 
 	if !stopped {
 		end.value = Mix(f.vars[:]...)
 	}
-	for _, future := range f.running {
-		end.state = max(end.state, future.state)
-	}
 	if end.state == normal && f.next < len(rec.calls) {
 		missing := rec.calls[f.next]
 		m.out.Divergences = append(m.out.Divergences, Divergence{Path: path, Position: f.next + 1, Recorded: missing.callee})
 		end.state = diverged
+	}
+	for _, future := range f.running {
+		end.state = max(end.state, future.state)
 	}
 	return end
 }
@@ -301,7 +303,7 @@ func (f *frame) ask(s *Stmt) (ending, bool) {
 	if e == nil {
 		return ending{state: diverged}, true
 	}
-	if e.question == nil {
+	if e.question == nil || e.question.withdrawn {
 		e.question = &Question{Path: f.path, Payload: payload}
 		f.m.run.asked++
 	}
@@ -328,7 +330,7 @@ func (f *frame) start(s *Stmt, input int) *future {
 		call.ending = ending{value: e.value, failure: e.failure}
 	case f.m.skip && e.blocked():
 		call.state = suspended
-		f.m.out.Open = openQuestions(e.inner, f.m.out.Open)
+		f.m.out.Open = openQuestions(e.inner, false, f.m.out.Open)
 	default:
 		call.ending = f.perform(e, f.m.program.Task(s.Task), Site(f.site, s.ID, f.turns))
 	}
@@ -361,12 +363,27 @@ func (f *frame) perform(e *entry, task *Task, site string) ending {
 	}
 }
 
+// bodyOf is what runs in the scope of a call.
+func (m *machine) bodyOf(e *entry, task *Task) []Stmt {
+	if task.Former == nil || m.run.Former == nil {
+		return task.Body
+	}
+	if e.body == nil {
+		e.body = task.Body
+		if m.run.Former(m.run.former) {
+			e.body = task.Former
+		}
+		m.run.former++
+	}
+	return e.body
+}
+
 func (f *frame) try(e *entry, task *Task, site string) ending {
 	if task.Body != nil {
 		if e.inner == nil {
 			e.inner = &record{}
 		}
-		return f.m.scope(e.inner, f.path+"/"+task.Name, site, task.Body, e.input)
+		return f.m.scope(e.inner, f.path+"/"+task.Name, site, f.m.bodyOf(e, task), e.input)
 	}
 	f.m.out.Executed[site]++
 	if e.attempt <= task.FailFirst || f.m.world.Epoch() < task.Heals {

@@ -16,6 +16,8 @@ type Program struct {
 type Task struct {
 	Name string
 	Body []Stmt
+	// Former is another Body that the task may have had when it was called, see [Run.Former]; nil: none.
+	Former []Stmt
 	// Attempts that its retry policy allows; 0: it has none.
 	Attempts int
 	// FailFirst attempts of a leaf fail.

@@ -14,6 +14,11 @@ type Run struct {
 	failure *Failure
 	asked   int // questions
 	results map[Result]int
+	// Former says of the n-th call of a task with a former body whether that is what ran, and its
+	// outcome stands. Nil: never.
+	Former func(n int) bool
+	former int // calls that it was asked of
+
 	// successes of leaves, by site
 	successes map[string]int
 }
@@ -64,6 +69,7 @@ type entry struct {
 	failure  *Failure // done, and it failed
 	attempt  int
 	spent    int     // attempts that the retry policy doesn't count: those before what is around was repeated
+	body     []Stmt  // that runs, once it is known
 	inner    *record // of the scope that it opened
 	question *Question
 }
@@ -80,6 +86,8 @@ type Question struct {
 	Payload  int
 	Answered bool
 	Answer   int
+	// withdrawn with the end of the run: if the run goes on it is asked anew.
+	withdrawn bool
 	// ID is for who compares: the question's id outside.
 	ID string
 }
@@ -134,22 +142,30 @@ func (r *Run) Continue() bool {
 	return true
 }
 
-// Questions lists the open questions of the run in call order, whoever waits for them.
-func (r *Run) Questions() []*Question { return openQuestions(r.root, nil) }
+// withdraw ends the questions that changed code has not come to.
+func (r *Run) withdraw() {
+	for _, q := range r.Questions() {
+		q.withdrawn = true
+	}
+}
 
-func openQuestions(r *record, to []*Question) []*Question {
+// Questions lists the open questions of the run in call order, whoever waits for them. Changed
+// code may have gone past one without asking it.
+func (r *Run) Questions() []*Question { return openQuestions(r.root, true, nil) }
+
+// openQuestions lists those below a scope, with gone also those of calls that have an outcome.
+func openQuestions(r *record, gone bool, to []*Question) []*Question {
 	if r == nil {
 		return to
 	}
 	for _, e := range r.all() {
 		switch {
-		case e.done:
 		case e.question != nil:
-			if !e.question.Answered {
+			if !e.question.Answered && !e.question.withdrawn {
 				to = append(to, e.question)
 			}
-		default:
-			to = openQuestions(e.inner, to)
+		case gone || !e.done:
+			to = openQuestions(e.inner, gone, to)
 		}
 	}
 	return to
@@ -165,7 +181,7 @@ func (e *entry) blocked() bool {
 		switch {
 		case inner.done:
 		case inner.question != nil:
-			if inner.question.Answered {
+			if inner.question.Answered || inner.question.withdrawn {
 				return false
 			}
 			waits = true

@@ -1,0 +1,240 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/internal/simulation/model"
+	"pgregory.net/rapid"
+)
+
+// deploy is a case of the mutation tests: a program runs until it has rested some times, then
+// another one goes on.
+type deploy struct {
+	story
+	Mutant mutant
+	Rests  int  // after which the code is changed
+	Enter  bool // the waiting run is entered again by the new code before anybody answers
+}
+
+func (d *deploy) String() string {
+	return fmt.Sprintf("%s\nafter %d rests (%s %s, entered: %t):\n%s", d.story.String(), d.Rests, d.Mutant.Kind, d.Mutant.Where, d.Enter, d.Mutant.Program)
+}
+
+func deploys() *rapid.Generator[*deploy] {
+	return rapid.Custom(func(t *rapid.T) *deploy {
+		d := &deploy{story: *stories().Draw(t, "story")}
+		d.Schedule.Faults = nil
+		d.Rests = rapid.IntRange(1, 3).Draw(t, "rests")
+		body := &d.Program.Body
+		for i := range rapid.IntRange(0, 3).Draw(t, "more questions") {
+			// Else most programs are over before anybody was asked.
+			at := rapid.IntRange(0, len(*body)).Draw(t, "at")
+			*body = slices.Insert(*body, at, model.Stmt{ID: 900 + i, Op: model.Ask, Arg: model.Expr{Const: i, Var: -1}, Var: i})
+		}
+		d.Mutant = mutants(d.Program).Draw(t, "mutant")
+		d.Enter = rapid.Bool().Draw(t, "enter")
+		return d
+	})
+}
+
+// result is what became of a run under changed code.
+type result string
+
+// The results.
+const (
+	never    result = "over before" // the run had ended before the change
+	parked   result = "parked"
+	reverted result = "and back" // parked, and then went on with the old code
+	went     result = "went on"
+)
+
+// play plays the old program, then the new one.
+func (d *deploy) play(p *player) (result, error) {
+	for rest := 1; ; rest++ {
+		value, err := p.rest()
+		if rest == d.Rests {
+			if err := p.compare(value, err); err != nil {
+				return never, err
+			}
+			if !errors.Is(err, fermata.ErrPaused) {
+				return never, p.ledger.verdict()
+			}
+			return d.change(p, err)
+		}
+		over, err := p.look(value, err)
+		if err != nil || over {
+			return never, errors.Join(err, p.ledger.verdict())
+		}
+	}
+}
+
+// change goes on with the mutant, from a pause.
+func (d *deploy) change(p *player, pause error) (result, error) {
+	old := p.beliefs[0].clone()
+	p.deploy(d.Mutant.Program)
+	var paused *fermata.PausedError
+	errors.As(pause, &paused)
+	if d.Enter {
+		if err := p.alive(); err != nil {
+			return never, err
+		}
+		if _, err := p.process.thread(p.run.String()).Continue(p.process.ctx); err != nil {
+			return never, fmt.Errorf("continue the paused run: %w", err)
+		}
+	} else {
+		p.skip = true
+		if err := p.answer(paused.Questions); err != nil {
+			return never, err
+		}
+	}
+	for range 100 {
+		value, err := p.rest()
+		over, fault := p.look(value, err)
+		p.skip = errors.Is(err, fermata.ErrPaused) // a continued run is entered everywhere
+		if fault != nil {
+			return never, fault
+		}
+		if errors.Is(err, fermata.ErrParked) {
+			if p.untouched(old) {
+				return reverted, d.revert(p, old)
+			}
+			return parked, p.ledger.verdict()
+		}
+		if over {
+			return went, p.ledger.verdict()
+		}
+	}
+	return never, errors.New("a run that never ends")
+}
+
+// revert deploys the old code again: a parked run has lost nothing.
+func (d *deploy) revert(p *player, old *belief) error {
+	p.deploy(d.Program)
+	if err := p.alive(); err != nil {
+		return err
+	}
+	if _, err := p.process.thread(p.run.String()).Continue(p.process.ctx); err != nil {
+		return fmt.Errorf("continue the parked run with the old code: %w", err)
+	}
+	p.beliefs, p.skip = []*belief{old}, false
+	if err := p.play(); err != nil {
+		return fmt.Errorf("with the old code again: %w", err)
+	}
+	return nil
+}
+
+func (d *deploy) tell(s *scheduler) (out result, err error) {
+	p, err := newPlayer(inMemory(), s, d.Program, d.Settings, d.Answers)
+	if err != nil {
+		return never, err
+	}
+	err = s.world(func() error {
+		var err error
+		out, err = d.play(p)
+		return errors.Join(err, p.end())
+	})
+	return out, err
+}
+
+// mutations is how many changed programs the tests try.
+func mutations() int {
+	if n, err := strconv.Atoi(os.Getenv("FERMATA_MUTATIONS")); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return 100
+	}
+	return 600
+}
+
+// histogram counts what was tried and what became of it.
+type histogram map[string]map[result]int
+
+func (h histogram) add(m mutation, r result) {
+	row := m.Kind + " in " + m.Where
+	if h[row] == nil {
+		h[row] = map[result]int{}
+	}
+	h[row][r]++
+}
+
+func (h histogram) String() string {
+	var b strings.Builder
+	columns := []result{went, parked, reverted, never}
+	changed := 0
+	fmt.Fprintf(&b, "%-28s", "")
+	for _, c := range columns {
+		fmt.Fprintf(&b, "%12.12s", c)
+	}
+	total := 0
+	rows := make([]string, 0, len(h))
+	for row := range h {
+		rows = append(rows, row)
+	}
+	slices.Sort(rows)
+	for _, row := range rows {
+		fmt.Fprintf(&b, "\n%-28s", row)
+		for _, c := range columns {
+			fmt.Fprintf(&b, "%12d", h[row][c])
+			total += h[row][c]
+			if c != never {
+				changed += h[row][c]
+			}
+		}
+	}
+	fmt.Fprintf(&b, "\n%d changes of waiting runs in %d cases", changed, total)
+	return b.String()
+}
+
+// A program that was changed while its run waited goes on with the values of the calls that
+// are unchanged, or is parked with both sides named.
+func TestMutations(t *testing.T) {
+	seen := histogram{}
+	check(t, mutations(), func(t *rapid.T) {
+		d := deploys().Draw(t, "deploy")
+		rapid.SyncTest(t, func(t *rapid.T) {
+			s := newScheduler(d.Schedule.Picks, nil)
+			out, err := d.tell(s)
+			if err != nil {
+				t.Fatalf("%v\n%s\nsteps:\n%s", err, d, s.tail(1<<20))
+			}
+			seen.add(d.Mutant.mutation, out)
+		})
+	})
+	t.Logf("what was changed, and what became of the run:\n%s", seen)
+}
+
+// With replay's comparison switched off, or blind to inputs, the same checks find what then goes wrong.
+func TestMutationsUnwitnessed(t *testing.T) {
+	for _, off := range []struct {
+		name string
+		set  func(*settings)
+	}{
+		{"lenient", func(s *settings) { s.Lenient = true }},
+		{"blind", func(s *settings) { s.Blind = true }},
+	} {
+		t.Run(off.name, func(t *testing.T) {
+			mismatches, n := 0, 200
+			check(t, n, func(t *rapid.T) {
+				d := deploys().Draw(t, "deploy")
+				off.set(&d.Settings)
+				rapid.SyncTest(t, func(*rapid.T) {
+					if _, err := d.tell(newScheduler(d.Schedule.Picks, nil)); err != nil {
+						mismatches++
+					}
+				})
+			})
+			t.Logf("%d mismatches in %d", mismatches, n)
+			if mismatches == 0 {
+				t.Errorf("no mismatch in %d mutations without the witness: this test proves nothing", n)
+			}
+		})
+	}
+}
