@@ -44,7 +44,7 @@ func BenchmarkCallers(b *testing.B) {
 	conn := connect(b, dsn)
 	execute(b, conn, "CREATE TABLE raw (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, data bytea)")
 	queue := combine.New(func(batch [][]byte) {
-		execute(b, conn, "INSERT INTO raw (data) SELECT * FROM unnest($1::bytea[])", batch)
+		execute(b, conn, "INSERT INTO raw (data) SELECT data FROM unnest($1::bytea[]) AS rows (data)", batch)
 	})
 	m := join(b, backend)
 	runs := make([]storage.Run, callers)

@@ -316,9 +316,6 @@ func TestTransferKeeps(t *testing.T) {
 	}
 }
 
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 func keeps[T any](v T, want string) func(t *testing.T) {
 	return func(t *testing.T) {
 		t.Parallel()

@@ -131,7 +131,7 @@ var (
 			A any
 		}{1, []int{2}}, Base{"x"}, &Base{"y"}, (*Base)(nil), opaque{}, &byPointer{1}, byPointer{1}, time.Unix(1, 0).UTC(), time.Second,
 		json.Number("1.0"), json.Number("1e400"), json.Number(""), json.RawMessage(` {"z":1,"a":[1.0]}`), json.RawMessage("1 2"), onlyMarshal{}, nullable{},
-		errors.New("x"), lower("X"), ignored{Count: 1}, []stamped{{Note: "lost"}}, make(chan int), ptr[any](nil),
+		errors.New("x"), lower("X"), ignored{Count: 1}, []stamped{{Note: "lost"}}, make(chan int), new(any),
 	})
 )
 

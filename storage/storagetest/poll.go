@@ -197,9 +197,6 @@ func pollExpires(w *world) {
 	w.true(len(w.poll(m, 10).Runs) == 0, "Poll gave a run twice")
 }
 
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 func pollExpiresElsewhere(w *world) {
 	m, other := w.join(), w.join()
 	running := w.running(m)
