@@ -195,11 +195,10 @@ func (p *player) look(value int, result error) (over bool, err error) {
 
 // compare drops the beliefs that what is seen contradicts; at least one must remain.
 func (p *player) compare(value int, result error) error {
-	events, err := p.reader.events()
-	if err != nil {
+	if err := p.reader.read(); err != nil {
 		return err
 	}
-	p.ledger.read(events)
+	p.ledger.read(p.reader.seen)
 	var kept []*belief
 	var reasons error
 	for _, b := range p.beliefs {
@@ -222,10 +221,7 @@ func (p *player) compare(value int, result error) error {
 	if err := p.ledger.verdict(); err != nil {
 		return err
 	}
-	if p.outcome.Status == model.Parked {
-		return p.reader.extends(events)
-	}
-	return p.reader.check(p.beliefs[0].run, events)
+	return p.reader.row()
 }
 
 // contradiction says how what is seen differs from what the model says.
@@ -257,7 +253,7 @@ func (p *player) contradiction(b *belief, outcome *model.Outcome, value int, res
 			return fmt.Errorf("the leaf at %s was executed %d times, want %d (and there were %d faults)", site, got, want, faults)
 		}
 	}
-	return nil
+	return p.reader.check(b.run)
 }
 
 // contradicts compares how a run rests with the outcome of the model's pass, after which these questions are open.

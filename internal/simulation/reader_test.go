@@ -77,8 +77,12 @@ func (r *reader) events() ([]event, error) {
 	}
 }
 
-// extends holds events against those that were read before, which they continue.
-func (r *reader) extends(all []event) error {
+// read reads the run's events again: they continue those that were read before.
+func (r *reader) read() error {
+	all, err := r.events()
+	if err != nil {
+		return err
+	}
 	for i, e := range r.seen {
 		if i >= len(all) || all[i] != e {
 			return fmt.Errorf("event %+v was read before, and is no more", e)
@@ -99,14 +103,10 @@ func (r *reader) results() int {
 	return n
 }
 
-// check holds the stored run against the model: its events continue those that were read
-// before, and say which results were recorded; no question is there twice.
-func (r *reader) check(run *model.Run, all []event) error {
-	if err := r.extends(all); err != nil {
-		return err
-	}
+// check holds the stored run against the model: which results were recorded, and that no question is there twice.
+func (r *reader) check(run *model.Run) error {
 	results := map[model.Result]int{}
-	for _, e := range all {
+	for _, e := range r.seen {
 		if e.Kind != engine.TaskFinished {
 			continue
 		}
@@ -126,7 +126,7 @@ func (r *reader) check(run *model.Run, all []event) error {
 	if len(asked) != run.Asked() {
 		return fmt.Errorf("%d questions were asked, want %d", len(asked), run.Asked())
 	}
-	return r.row()
+	return nil
 }
 
 // over reports whether the run has ended.
