@@ -116,7 +116,7 @@ func (h *Harness) start() {
 	}
 	o.Context, p.kill = context.WithCancel(o.Context)
 	var err error
-	if p.engine, err = fermata.New(p.backend, &o, h.definitions...); err != nil {
+	if p.engine, err = fermata.New(&listening{p.backend, h}, &o, h.definitions...); err != nil {
 		p.kill()
 		p.backend.Kill()
 		h.t.Fatalf("fermatatest: start the process: %v", err)
@@ -198,4 +198,17 @@ func (h *Harness) end() {
 	case <-patience.C:
 		h.t.Errorf("fermatatest: a task still runs %s after its context was cancelled", h.options.Patience)
 	}
+}
+
+// listening tells the harness of a run's tenant before the run is there: notes of it may come later.
+type listening struct {
+	storage.Backend
+	h *Harness
+}
+
+func (l *listening) Start(ctx context.Context, s storage.Start) (storage.Started, error) {
+	l.h.mu.Lock()
+	l.h.tenants[s.Run.Tenant] = true
+	l.h.mu.Unlock()
+	return l.Backend.Start(ctx, s)
 }
