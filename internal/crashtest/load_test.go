@@ -43,6 +43,7 @@ type crew struct {
 	random *rand.Rand
 	living []*child
 
+	heard  sync.WaitGroup // what the workers say
 	mu     sync.Mutex
 	failed map[int]bool // processes that were killed, or that others took for dead
 	kills  int
@@ -54,13 +55,13 @@ func (c *crew) hire() {
 	worker := birth(c.t, c.orders)
 	worker.expect("ready")
 	c.living = append(c.living, worker)
-	go func() { // it ends with the child
+	c.heard.Go(func() {
 		for line := range worker.said {
 			if strings.Contains(line, "membership lost") {
 				c.fail(worker.cmd.Process.Pid)
 			}
 		}
-	}()
+	})
 }
 
 func (c *crew) fail(pid int) {
@@ -92,6 +93,7 @@ func (c *crew) dismiss() {
 			c.t.Errorf("a worker ended with %v and said:\n%s", worker.cmd.ProcessState, worker.stderr.String())
 		}
 	}
+	c.heard.Wait()
 }
 
 // TestWorkersKilledUnderLoad: worker processes are killed at random while many threads run and get answered.
