@@ -192,7 +192,7 @@ func (b *Backend) usable(ctx context.Context, what string) error {
 func (b *Backend) Now(ctx context.Context) (now time.Time, err error) {
 	c := b.call("SELECT clock_timestamp() + $1 * interval '1 microsecond'")
 	c.int8(b.offset())
-	err = b.read(ctx, "now", false, func() {}, func(_ int, r *row) error {
+	err = b.read(ctx, "now", func() {}, func(_ int, r *row) error {
 		now = r.time()
 		return r.err
 	}, c)

@@ -3,14 +3,11 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/fermata-go/fermata/storage"
 )
 
 // statement puts the schema's name into sql, which names it "SCHEMA.".
@@ -97,22 +94,18 @@ func (b *Backend) forgetful(err error) error {
 
 const unknownStatement = "26000"
 
-// do runs f on a connection of the pool. If that fails in a way that may pass,
-// it is run again, with attempt counting up, until Options.RetryTimeout is over.
-func (b *Backend) do(ctx context.Context, what string, f func(ctx context.Context, pg *pgconn.PgConn, attempt int) error) error {
-	if b.ctx.Err() != nil {
-		return fmt.Errorf("postgres: %s: %w", what, storage.ErrClosed)
+// do runs f, which may safely be run twice, on a connection of the pool. If that
+// fails in a way that may pass, it is run again until Options.RetryTimeout is over.
+func (b *Backend) do(ctx context.Context, what string, f func(ctx context.Context, pg *pgconn.PgConn) error) error {
+	if err := b.usable(ctx, what); err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("postgres: %s: %w", what, context.Cause(ctx))
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(storage.ErrClosed) })()
-
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)()
 	var patience patience
-	for attempt := 0; ; attempt++ {
-		err := b.once(ctx, func(ctx context.Context, pg *pgconn.PgConn) error { return f(ctx, pg, attempt) })
+	for {
+		err := b.once(ctx, f)
 		if err == nil {
 			return nil
 		}
@@ -165,15 +158,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// read runs calls that change nothing, in one round trip. With moment all see the same snapshot.
-func (b *Backend) read(ctx context.Context, what string, moment bool, begin func(), read func(result int, r *row) error, calls ...*call) error {
-	if moment {
-		calls = append([]*call{{sql: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}}, calls...)
-		calls = append(calls, &call{sql: "COMMIT"})
-		inner := read
-		read = func(result int, r *row) error { return inner(result-1, r) }
-	}
-	return b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+// read runs calls that may be made twice, in one round trip. begin is called before each attempt.
+func (b *Backend) read(ctx context.Context, what string, begin func(), read func(result int, r *row) error, calls ...*call) error {
+	return b.do(ctx, what, func(ctx context.Context, pg *pgconn.PgConn) error {
 		begin()
 		return b.exec(ctx, pg, read, calls...)
 	})

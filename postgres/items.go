@@ -26,7 +26,7 @@ func (b *Backend) PutItems(ctx context.Context, items []storage.Item) error {
 	for _, i := range inLockOrder(items) {
 		calls = append(calls, b.putCall(i))
 	}
-	return b.change(ctx, "put items", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+	return b.do(ctx, "put items", func(ctx context.Context, pg *pgconn.PgConn) error {
 		return b.exec(ctx, pg, func(int, *row) error { return nil }, calls...)
 	})
 }
@@ -166,7 +166,7 @@ func (b *Backend) GetItem(ctx context.Context, tenant string, namespace []string
 	c.texts(namespace)
 	c.text(key)
 	c.int8(b.offset())
-	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) (err error) {
+	err = b.read(ctx, what, func() { found = false }, func(_ int, r *row) (err error) {
 		item, err = readItem(r, tenant)
 		found = true
 		return err
@@ -203,7 +203,7 @@ func (b *Backend) ListItems(ctx context.Context, f storage.ItemFilter) (list []s
 		q.where("(i.namespace, i.key) > (", textsArg(f.After.Namespace), ", ", textArg(f.After.Key), ")")
 	}
 	q.end(" ORDER BY i.namespace, i.key LIMIT ", int8Arg(pageSize(f.Limit)))
-	err = b.read(ctx, "list items", false, func() { list = nil }, func(_ int, r *row) error {
+	err = b.read(ctx, "list items", func() { list = nil }, func(_ int, r *row) error {
 		i, err := readItem(r, f.Tenant)
 		list = append(list, i)
 		return err
@@ -218,7 +218,7 @@ func (b *Backend) ListNamespaces(ctx context.Context, tenant string, prefix []st
 	below(q, prefix)
 	b.living(q)
 	q.end(" ORDER BY i.namespace")
-	err = b.read(ctx, "list namespaces", false, func() { list = nil }, func(_ int, r *row) error {
+	err = b.read(ctx, "list namespaces", func() { list = nil }, func(_ int, r *row) error {
 		list = append(list, r.texts())
 		return r.err
 	}, q.call())
@@ -235,7 +235,7 @@ func (b *Backend) SweepItems(ctx context.Context, limit int) (n int, err error) 
 	) SELECT count(*) FROM gone`)
 	c.int8(b.offset())
 	c.int8(int64(max(limit, 0)))
-	err = b.change(ctx, "sweep items", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+	err = b.do(ctx, "sweep items", func(ctx context.Context, pg *pgconn.PgConn) error {
 		return b.exec(ctx, pg, func(_ int, r *row) error {
 			n = int(r.int8())
 			return r.err

@@ -21,7 +21,7 @@ func (b *Backend) Join(ctx context.Context, name string) (storage.Membership, er
 	c.uuid(m.id)
 	c.text(name)
 	c.int8(b.options.MemberTimeout.Microseconds())
-	err := b.change(ctx, "join", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+	err := b.do(ctx, "join", func(ctx context.Context, pg *pgconn.PgConn) error {
 		m.beaten = time.Now()
 		return b.exec(ctx, pg, func(int, *row) error { return nil }, c)
 	})
@@ -53,7 +53,7 @@ func (m *membership) Leave(ctx context.Context) error {
 	if m.b.ctx.Err() != nil {
 		return nil // Close has done it
 	}
-	err := m.b.change(ctx, "leave", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+	err := m.b.do(ctx, "leave", func(ctx context.Context, pg *pgconn.PgConn) error {
 		return m.b.leave(ctx, pg, []storage.ID{m.id})
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -16,7 +17,7 @@ func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q
 	c := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.id = $1 AND (q.tenant = $2) IS TRUE")
 	c.uuid(id)
 	c.text(tenant)
-	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) (err error) {
+	err = b.read(ctx, what, func() { found = false }, func(_ int, r *row) (err error) {
 		q, err = readFullQuestion(r)
 		found = true
 		return err
@@ -27,21 +28,22 @@ func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q
 // ListQuestions implements [storage.Questions]. Open questions in the order of their asking come from an
 // index; the other orders sort all that match.
 func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (list []storage.Question, err error) {
-	q := b.query("SELECT " + questionColumns + " FROM " + questionTables)
+	order := " ORDER BY q.asked, q.id"
+	switch f.Order {
+	case storage.ByDeadline:
+		order = " ORDER BY q.deadline, q.id" // NULLs come last
+	case storage.ByPriority:
+		order = " ORDER BY q.priority DESC, q.id"
+	}
+	// The page is found first: only its questions are joined with what else is to be known of them.
+	q := b.query("SELECT p.q, r.id, r.thread, r.entrypoint, a.data FROM (SELECT q, q.run_n, q.schema_n FROM SCHEMA.question q")
 	filterQuestions(q, &f)
 	if f.After != nil {
 		pageAfter(q, f.Order, f.After)
 	}
-	switch f.Order {
-	case storage.ByDeadline:
-		q.end(" ORDER BY q.deadline, q.id") // NULLs come last
-	case storage.ByPriority:
-		q.end(" ORDER BY q.priority DESC, q.id")
-	default:
-		q.end(" ORDER BY q.asked, q.id")
-	}
-	q.end(" LIMIT ", int8Arg(pageSize(f.Limit)))
-	err = b.read(ctx, "list questions", false, func() { list = nil }, func(_ int, r *row) error {
+	q.end(order+" LIMIT ", int8Arg(pageSize(f.Limit)))
+	q.end(") p JOIN SCHEMA.run r ON r.n = p.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = p.schema_n" + strings.ReplaceAll(order, "q.", "(p.q)."))
+	err = b.read(ctx, "list questions", func() { list = nil }, func(_ int, r *row) error {
 		q, err := readFullQuestion(r)
 		list = append(list, q)
 		return err
@@ -52,12 +54,9 @@ func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (
 // CountQuestions implements [storage.Questions].
 func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) (counts map[storage.QuestionState]int, err error) {
 	q := b.query("SELECT q.state, count(*) FROM SCHEMA.question q")
-	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" {
-		q.end(" JOIN SCHEMA.run r ON r.n = q.run_n")
-	}
 	filterQuestions(q, &f)
 	q.end(" GROUP BY q.state")
-	err = b.read(ctx, "count questions", false, func() { counts = map[storage.QuestionState]int{} }, func(_ int, r *row) error {
+	err = b.read(ctx, "count questions", func() { counts = map[storage.QuestionState]int{} }, func(_ int, r *row) error {
 		state := storage.QuestionState(r.int2())
 		counts[state] = int(r.int8())
 		return r.err
@@ -65,8 +64,16 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 	return counts, err
 }
 
+// filterQuestions adds the conditions of a filter on question q, and joins its run r if need be.
 func filterQuestions(q *query, f *storage.QuestionFilter) {
+	ofRun := f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != ""
+	if ofRun {
+		q.end(" JOIN SCHEMA.run r ON r.n = q.run_n")
+	}
 	q.where("q.tenant = ", textArg(f.Tenant))
+	if ofRun {
+		q.where("r.tenant = ", textArg(f.Tenant))
+	}
 	switch {
 	case len(f.States) == 1 && f.States[0] == storage.Open:
 		q.where("q.state = 1") // as the indexes of open questions say it
@@ -127,7 +134,7 @@ func (b *Backend) QuestionChanges(ctx context.Context, tenant string, after int6
 	rows.text(tenant)
 	rows.int8(after)
 	rows.int8(pageSize(limit))
-	err = b.read(ctx, "read changes of questions", false, func() { list = nil }, func(i int, r *row) error {
+	err = b.read(ctx, "read changes of questions", func() { list = nil }, func(i int, r *row) error {
 		if i == 0 {
 			return nil
 		}

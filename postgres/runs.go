@@ -143,7 +143,7 @@ func (b *Backend) Run(ctx context.Context, tenant string, id storage.ID) (run st
 	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
 	c.uuid(id)
 	c.text(tenant)
-	err = b.read(ctx, what, false, func() { found = false }, func(_ int, r *row) error {
+	err = b.read(ctx, what, func() { found = false }, func(_ int, r *row) error {
 		stored, err := readRun(r.composite())
 		run, found = stored.Run, true
 		return err
@@ -159,41 +159,86 @@ func orNotFound(what string, found bool, err error) error {
 	return err
 }
 
-// The log of a run is its own rows and, of a fork, those of its ancestors up to
-// where it left them. A row may go beyond that point, or begin before the first record asked for.
-const logSQL = `WITH RECURSIVE line (n, above, upto, parent, fork_seq) AS (
-		SELECT r.n, coalesce(r.fork_seq, 0), r.last_seq, r.parent, r.fork_seq FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE
-	UNION ALL
-		SELECT p.n, coalesce(p.fork_seq, 0), least(l.fork_seq, l.upto), p.parent, p.fork_seq
-		FROM line l JOIN SCHEMA.run p ON p.id = l.parent AND (p.tenant = $2) IS TRUE WHERE l.fork_seq > 0
-	)
-	SELECT g.first_seq, line.upto, g.at, g.records FROM line JOIN SCHEMA.log g ON g.run_n = line.n AND g.first_seq <= line.upto
-	WHERE g.first_seq > $3 OR g.first_seq = (SELECT max(o.first_seq) FROM SCHEMA.log o WHERE o.run_n = line.n AND o.first_seq <= $3)
-	ORDER BY g.first_seq LIMIT $4`
+// Load implements [storage.Runs].
+func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (l storage.Loaded, err error) {
+	what := fmt.Sprintf("load run %s", id)
+	found := false
+	c := b.loadCall(tenant, id, 0, 0)
+	c.bool(true)
+	err = b.read(ctx, what, func() { l, found = storage.Loaded{}, false }, func(_ int, r *row) (err error) {
+		run, previous := r.composite(), r.bytes()
+		if run != nil {
+			var stored storedRun
+			stored, err = readRun(run)
+			l.Run, l.Previous, found = stored.Run, previous, true
+			return err
+		}
+		l.Records, err = readLog(r, l.Records, 0, 0)
+		question, schema := r.composite(), r.bytes()
+		if question == nil || err != nil {
+			return err
+		}
+		q, err := readQuestion(question)
+		q.Run, q.Thread, q.Entrypoint, q.Schema = l.Run.ID, l.Run.Thread, l.Run.Entrypoint, schema
+		l.Questions = append(l.Questions, q)
+		return err
+	}, c)
+	if err = orNotFound(what, found, err); err != nil {
+		return storage.Loaded{}, err
+	}
+	if int64(len(l.Records)) != l.Run.LastSeq {
+		return storage.Loaded{}, fmt.Errorf("postgres: %s: %w: the log has %d records of %d", what, storage.ErrCorrupt, len(l.Records), l.Run.LastSeq)
+	}
+	return l, nil
+}
 
-func (b *Backend) logCall(tenant string, id storage.ID, after int64, limit int) *call {
-	c := b.call(logSQL)
-	c.uuid(id)
+// Log implements [storage.Runs].
+func (b *Backend) Log(ctx context.Context, tenant string, id storage.ID, after int64, limit int) (run storage.Run, records []storage.Record, err error) {
+	what, found := fmt.Sprintf("read the log of run %s", id), false
+	after = max(after, 0)
+	c := b.loadCall(tenant, id, after, limit)
+	c.bool(false)
+	err = b.read(ctx, what, func() { records, found = nil, false }, func(_ int, r *row) (err error) {
+		stored := r.composite()
+		_ = r.bytes() // previous
+		if stored != nil {
+			s, err := readRun(stored)
+			run, found = s.Run, true
+			return err
+		}
+		records, err = readLog(r, records, after, limit)
+		return err
+	}, c)
+	if err = orNotFound(what, found, err); err != nil {
+		return storage.Run{}, nil, err
+	}
+	return run, records, nil
+}
+
+// loadCall begins a call of load_1.
+func (b *Backend) loadCall(tenant string, id storage.ID, after int64, limit int) *call {
+	c := b.call("SELECT o_run, o_previous, o_first, o_upto, o_at, o_records, o_question, o_schema FROM SCHEMA.load_1($1, $2, $3, $4, $5)")
+	c.hot = true
 	c.text(tenant)
-	c.int8(max(after, 0))
+	c.uuid(id)
+	c.int8(after)
 	if limit > 0 {
-		// Each row has a record at least, but the first ones of an ancestor and of the run may begin too early.
-		c.int8(int64(limit) + 64)
+		c.int8(int64(limit))
 	} else {
 		c.add(pgtype.Int8OID, nil)
 	}
 	return c
 }
 
-// readLog appends the records of one row of logSQL.
+// readLog appends the records of a row of load_1 that are asked for.
 func readLog(r *row, records []storage.Record, after int64, limit int) ([]storage.Record, error) {
 	first, upto, at, packed := r.int8(), r.int8(), r.time(), r.bytes()
-	if r.err != nil {
+	if r.err != nil || packed == nil {
 		return records, r.err
 	}
 	list, err := storage.UnpackRecords(packed)
 	if err != nil {
-		return records, err
+		return records, fmt.Errorf("unit at record %d: %w", first, err)
 	}
 	for i, data := range list {
 		seq := first + int64(i)
@@ -205,69 +250,6 @@ func readLog(r *row, records []storage.Record, after int64, limit int) ([]storag
 		}
 	}
 	return records, nil
-}
-
-// Load implements [storage.Runs].
-func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (l storage.Loaded, err error) {
-	what, found := fmt.Sprintf("load run %s", id), false
-	run := b.call("SELECT r, SCHEMA.value_1(r.tenant, r.previous) FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
-	run.uuid(id)
-	run.text(tenant)
-	questions := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE r.id = $1 AND (r.tenant = $2) IS TRUE ORDER BY q.seq, q.change")
-	questions.uuid(id)
-	questions.text(tenant)
-	err = b.read(ctx, what, true, func() { l, found = storage.Loaded{}, false }, func(i int, r *row) (err error) {
-		switch i {
-		case 0:
-			var stored storedRun
-			stored, err = readRun(r.composite())
-			l.Run, l.Previous, found = stored.Run, r.bytes(), true
-			if err == nil {
-				err = r.err
-			}
-		case 1:
-			l.Records, err = readLog(r, l.Records, 0, 0)
-		case 2:
-			var q storage.Question
-			q, err = readFullQuestion(r)
-			l.Questions = append(l.Questions, q)
-		}
-		return err
-	}, run, b.logCall(tenant, id, 0, 0), questions)
-	if err = orNotFound(what, found, err); err != nil {
-		return storage.Loaded{}, err
-	}
-	return l, b.whole(what, l.Records, l.Run.LastSeq)
-}
-
-// whole checks that no record is missing.
-func (b *Backend) whole(what string, records []storage.Record, last int64) error {
-	if int64(len(records)) != last {
-		return fmt.Errorf("postgres: %s: %w: the log has %d records of %d", what, storage.ErrCorrupt, len(records), last)
-	}
-	return nil
-}
-
-// Log implements [storage.Runs].
-func (b *Backend) Log(ctx context.Context, tenant string, id storage.ID, after int64, limit int) (run storage.Run, records []storage.Record, err error) {
-	what, found := fmt.Sprintf("read the log of run %s", id), false
-	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
-	c.uuid(id)
-	c.text(tenant)
-	err = b.read(ctx, what, true, func() { records, found = nil, false }, func(i int, r *row) (err error) {
-		if i == 0 {
-			var stored storedRun
-			stored, err = readRun(r.composite())
-			run, found = stored.Run, true
-			return err
-		}
-		records, err = readLog(r, records, max(after, 0), limit)
-		return err
-	}, c, b.logCall(tenant, id, after, limit))
-	if err = orNotFound(what, found, err); err != nil {
-		return storage.Run{}, nil, err
-	}
-	return run, records, nil
 }
 
 // ListRuns implements [storage.Runs].
@@ -293,7 +275,7 @@ func (b *Backend) ListRuns(ctx context.Context, f storage.RunFilter) (list []sto
 		q.where("r.n < ", int8Arg(f.Before))
 	}
 	q.end(" ORDER BY r.n DESC LIMIT ", int8Arg(pageSize(f.Limit)))
-	err = b.read(ctx, "list runs", false, func() { list = nil }, func(_ int, r *row) error {
+	err = b.read(ctx, "list runs", func() { list = nil }, func(_ int, r *row) error {
 		stored, err := readRun(r.composite())
 		list = append(list, stored.Run)
 		return err

@@ -49,7 +49,7 @@ func (b *Backend) store(ctx context.Context, hash [32]byte, data []byte) (n int,
 	insert.bytes(data)
 	find := b.call("SELECT n FROM SCHEMA.answer_schema WHERE hash = $1")
 	find.bytes(hash[:])
-	err = b.do(ctx, "store the schema of an answer", func(ctx context.Context, pg *pgconn.PgConn, _ int) error {
+	err = b.do(ctx, "store the schema of an answer", func(ctx context.Context, pg *pgconn.PgConn) error {
 		return b.exec(ctx, pg, func(_ int, r *row) error {
 			n = r.int4()
 			return r.err

@@ -1,4 +1,85 @@
--- What is done to whole threads.
+-- What is read of, and done to, whole threads.
+
+-- thread_1 is a thread: its row, if it has one, and what its runs say. No row if there is neither.
+CREATE FUNCTION SCHEMA.thread_1(p_tenant text, p_thread text)
+RETURNS TABLE (o_id text, o_created timestamptz, o_updated timestamptz, o_metadata jsonb, o_entrypoint text, o_status smallint)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	v_created timestamptz;
+	v_updated timestamptz;
+BEGIN
+	SELECT r.updated, r.entrypoint, r.status INTO v_updated, o_entrypoint, o_status
+	FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.thread = p_thread ORDER BY r.n DESC LIMIT 1;
+	SELECT t.created, t.updated, t.metadata INTO o_created, o_updated, o_metadata FROM SCHEMA.thread t WHERE t.tenant = p_tenant AND t.id = p_thread;
+	IF o_created IS NULL THEN
+		SELECT r.created INTO v_created FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.thread = p_thread ORDER BY r.n LIMIT 1;
+		IF NOT FOUND THEN
+			RETURN;
+		END IF;
+		o_created := v_created;
+	END IF;
+	o_id := p_thread;
+	o_updated := greatest(o_updated, v_updated, v_created);
+	RETURN NEXT;
+END $$;
+
+-- threads_1 is a page of threads. By what their latest runs are, they are found in the index of active runs (p_active: all of
+-- p_statuses are), or in one pass over that of all runs; without such a filter by steps from each thread to the next.
+CREATE FUNCTION SCHEMA.threads_1(
+	p_tenant text, p_after text, p_entrypoint text, p_statuses smallint[], p_active boolean, p_metadata text, p_limit bigint
+) RETURNS TABLE (o_id text, o_created timestamptz, o_updated timestamptz, o_metadata jsonb)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	v_left  bigint := p_limit;
+	v_next  text;
+	v_other text;
+	t       record;
+BEGIN
+	IF p_active THEN
+		FOR v_next IN SELECT r.thread FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.thread > p_after AND (r.status <= 4) IS TRUE
+			AND r.status = ANY (p_statuses) AND (p_entrypoint IS NULL OR r.entrypoint = p_entrypoint) ORDER BY r.thread LOOP
+			FOR t IN SELECT * FROM SCHEMA.thread_1(p_tenant, v_next) x WHERE p_metadata IS NULL OR x.o_metadata @> p_metadata::jsonb LOOP
+				o_id := t.o_id; o_created := t.o_created; o_updated := t.o_updated; o_metadata := t.o_metadata;
+				v_left := v_left - 1;
+				RETURN NEXT;
+			END LOOP;
+			EXIT WHEN v_left <= 0;
+		END LOOP;
+	ELSIF p_statuses IS NOT NULL OR p_entrypoint IS NOT NULL THEN
+		FOR v_next IN SELECT l.thread FROM (
+				SELECT DISTINCT ON (r.thread) r.thread, r.status, r.entrypoint FROM SCHEMA.run r
+				WHERE r.tenant = p_tenant AND r.thread > p_after ORDER BY r.thread, r.n DESC
+			) l WHERE (p_statuses IS NULL OR l.status = ANY (p_statuses)) AND (p_entrypoint IS NULL OR l.entrypoint = p_entrypoint) LOOP
+			FOR t IN SELECT * FROM SCHEMA.thread_1(p_tenant, v_next) x WHERE p_metadata IS NULL OR x.o_metadata @> p_metadata::jsonb LOOP
+				o_id := t.o_id; o_created := t.o_created; o_updated := t.o_updated; o_metadata := t.o_metadata;
+				v_left := v_left - 1;
+				RETURN NEXT;
+			END LOOP;
+			EXIT WHEN v_left <= 0;
+		END LOOP;
+	ELSE
+		v_next := p_after;
+		WHILE v_left > 0 LOOP
+			SELECT o.id INTO v_other FROM SCHEMA.thread o
+			WHERE o.tenant = p_tenant AND o.id > v_next AND (p_metadata IS NULL OR o.metadata @> p_metadata::jsonb) ORDER BY o.id LIMIT 1;
+			IF p_metadata IS NULL THEN -- only a row has metadata
+				SELECT least(v_other, (SELECT r.thread FROM SCHEMA.run r WHERE r.tenant = p_tenant AND r.thread > v_next ORDER BY r.thread LIMIT 1)) INTO v_next;
+			ELSE
+				v_next := v_other;
+			END IF;
+			EXIT WHEN v_next IS NULL;
+			SELECT x.o_id, x.o_created, x.o_updated, x.o_metadata INTO o_id, o_created, o_updated, o_metadata FROM SCHEMA.thread_1(p_tenant, v_next) x;
+			v_left := v_left - 1;
+			RETURN NEXT;
+		END LOOP;
+	END IF;
+END $$;
 
 -- delete_thread_1 removes a thread with all that is in it.
 CREATE FUNCTION SCHEMA.delete_thread_1(p_from text, p_tenant text, p_thread text)
