@@ -75,7 +75,7 @@ func TestMemberThatCannotBeatIsLost(t *testing.T) {
 func TestDeadMemberStaysDead(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.DSN(t)
-	b := open(t, dsn, &postgres.Options{Heartbeat: time.Minute})
+	b := open(t, dsn, &postgres.Options{Heartbeat: 10 * time.Millisecond, MemberTimeout: time.Minute})
 	m, living := join(t, b), join(t, b)
 	r, q := waiting(t, b, m)
 	queued, err := b.Start(t.Context(), start(nil))
@@ -84,6 +84,10 @@ func TestDeadMemberStaysDead(t *testing.T) {
 	}
 	conn := connect(t, dsn)
 	execute(t, conn, "UPDATE fermata.member SET dies = clock_timestamp() WHERE id = $1", m.ID().String())
+	lost(t, m) // the next heartbeat finds out, and changes nothing
+	if value[bool](t, conn, "SELECT dies > clock_timestamp() FROM fermata.member WHERE id = $1", m.ID().String()) {
+		t.Error("a heartbeat has brought a dead member to life")
+	}
 	if _, err := b.Start(t.Context(), start(m)); !errors.Is(err, storage.ErrClosed) {
 		t.Errorf("Start for a dead member: %v", err)
 	}

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/url"
@@ -21,7 +22,7 @@ type proxy struct {
 	dsn      string
 	wg       sync.WaitGroup
 
-	// loseReplies: the next so many replies to something sent from now on are lost, with their connections.
+	// loseReplies: the next so many replies to statements are lost, with their connections.
 	loseReplies atomic.Int64
 	lost        atomic.Int64
 	// every, if not 0, loses each so-manieth reply.
@@ -70,7 +71,8 @@ func (p *proxy) accept() {
 			server.Close()
 			return
 		}
-		var asked atomic.Bool // something was sent since the last reply
+		var asked atomic.Bool // a statement was sent since the last reply
+		var sent executions
 		p.wg.Go(func() {
 			defer p.drop(client, server)
 			buf := make([]byte, 64<<10)
@@ -79,7 +81,9 @@ func (p *proxy) accept() {
 				if err != nil {
 					return
 				}
-				asked.Store(true)
+				if sent.see(buf[:n]) {
+					asked.Store(true)
+				}
 				if _, err := server.Write(buf[:n]); err != nil {
 					return
 				}
@@ -103,6 +107,38 @@ func (p *proxy) accept() {
 			}
 		})
 	}
+}
+
+// executions looks for the message Execute in what a client sends, however it is cut.
+type executions struct {
+	begun bool // the first message, which has no type, is behind us
+	head  []byte
+	skip  int
+}
+
+func (e *executions) see(b []byte) (found bool) {
+	size := 5
+	if !e.begun {
+		size = 4
+	}
+	for len(b) > 0 {
+		if e.skip > 0 {
+			n := min(e.skip, len(b))
+			e.skip -= n
+			b = b[n:]
+			continue
+		}
+		n := min(size-len(e.head), len(b))
+		e.head = append(e.head, b[:n]...)
+		b = b[n:]
+		if len(e.head) < size {
+			continue
+		}
+		found = found || e.begun && e.head[0] == 'E'
+		e.skip = int(binary.BigEndian.Uint32(e.head[size-4:])) - 4
+		e.begun, e.head, size = true, nil, 5
+	}
+	return found
 }
 
 func (p *proxy) loses() bool {
