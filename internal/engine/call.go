@@ -218,7 +218,7 @@ func (f *Future) recordOutcome(out []byte, failure *Failure, cached bool) {
 		// A branch shares variables with the function around it, so it runs again
 		// on every replay: what is recorded are its calls.
 		if f.failure = failure; failure != nil {
-			failure.Branch = f.claim.seq
+			failure.Branch, failure.claim = f.claim.seq, f.claim.seq
 			p.engine.register(failure)
 		}
 		return
