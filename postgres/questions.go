@@ -69,14 +69,18 @@ func filterQuestions(q *query, f *storage.QuestionFilter) {
 	ofRun := f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != ""
 	if ofRun {
 		q.end(" JOIN SCHEMA.run r ON r.n = q.run_n")
-	}
-	q.where("q.tenant = ", textArg(f.Tenant))
-	if ofRun {
 		q.where("r.tenant = ", textArg(f.Tenant))
 	}
+	// Before a table is analyzed all indexes look the same to the planner. Those of a tenant's
+	// questions must not be used for what a run or a thread asks: "is true" keeps them out.
+	isTrue := ""
+	if f.Thread != "" || !f.Run.IsZero() {
+		isTrue = " IS TRUE"
+	}
+	q.where("(q.tenant = ", textArg(f.Tenant), ")"+isTrue)
 	switch {
 	case len(f.States) == 1 && f.States[0] == storage.Open:
-		q.where("q.state = 1") // as the indexes of open questions say it
+		q.where("(q.state = 1)" + isTrue) // as the indexes of open questions say it
 	case len(f.States) > 0:
 		q.where("q.state = ANY ", smallsArg(f.States))
 	}
