@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -91,7 +92,7 @@ func checkUnit(u *storage.Unit) error {
 	case len(u.Close) > 0 && u.CloseState != storage.Withdrawn && u.CloseState != storage.SupersededQuestion:
 		return fmt.Errorf("%w: a unit can't close questions as %s", storage.ErrInvalid, u.CloseState)
 	}
-	if err := checkText("tenant", u.Tenant); err != nil {
+	if err := errors.Join(checkText("tenant", u.Tenant), checkTime(u.Due)); err != nil {
 		return err
 	}
 	last := u.First + int64(len(u.Records)) - 1
@@ -201,7 +202,7 @@ func (b *Backend) appendCall(ops []*op) *call {
 	int4Column(c, questions, func(q asked) int { return q.unit })
 	idColumn(c, questions, func(q asked) storage.ID { return q.ID })
 	int8Column(c, questions, func(q asked) int64 { return q.Seq })
-	int4Column(c, questions, func(q asked) int { return q.Priority })
+	int8Column(c, questions, func(q asked) int64 { return int64(q.Priority) })
 	optionalInt4Column(c, questions, func(q asked) int { return q.schema })
 	timeColumn(c, questions, func(q asked) time.Time { return q.Deadline })
 	textColumn(c, questions, func(q asked) string { return q.Path })
@@ -220,7 +221,7 @@ func (b *Backend) appendCall(ops []*op) *call {
 
 // questionTypes are the types of the columns of questions in append_1, for a group without any.
 var questionTypes = []uint32{
-	pgtype.Int4ArrayOID, pgtype.UUIDArrayOID, pgtype.Int8ArrayOID, pgtype.Int4ArrayOID, pgtype.Int4ArrayOID, pgtype.TimestamptzArrayOID,
+	pgtype.Int4ArrayOID, pgtype.UUIDArrayOID, pgtype.Int8ArrayOID, pgtype.Int8ArrayOID, pgtype.Int4ArrayOID, pgtype.TimestamptzArrayOID,
 	pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.TextArrayOID,
 	pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.TextArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID, pgtype.ByteaArrayOID,
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/fermata-go/fermata/storage"
@@ -28,7 +29,18 @@ func checkName(what, s string) error {
 	return checkText(what, s)
 }
 
+// checkTime refuses times that PostgreSQL can't keep.
+func checkTime(t time.Time) error {
+	if year := t.Year(); year < 1 || year > 290_000 {
+		return fmt.Errorf("%w: a time in the year %d", storage.ErrInvalid, year)
+	}
+	return nil
+}
+
 func checkQuestion(q *storage.Question) error {
+	if err := checkTime(q.Deadline); err != nil {
+		return err
+	}
 	for _, text := range []string{q.Path, q.Key, q.Group} {
 		if err := checkText("text", text); err != nil {
 			return err

@@ -211,3 +211,25 @@ func TestNoListen(t *testing.T) {
 		}
 	}
 }
+
+// TestListenThroughAPoolerIsNoticed: nothing that is notified arrives there, so the watchers are told at each interval.
+func TestListenThroughAPoolerIsNoticed(t *testing.T) {
+	t.Parallel()
+	b := open(t, newPooler(t, pgtest.DSN(t), 3), &postgres.Options{PollInterval: time.Millisecond})
+	told := make(chan storage.Note, 1)
+	defer b.Watch(func(n storage.Note) {
+		select {
+		case told <- n:
+		default:
+		}
+	})()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for range 3 {
+		select {
+		case <-told:
+		case <-timeout.C:
+			t.Fatal("told nothing")
+		}
+	}
+}

@@ -120,7 +120,8 @@ func pageAfter(q *query, order storage.QuestionOrder, last *storage.Question) {
 	case order == storage.ByDeadline:
 		q.where("q.deadline IS NULL OR (q.deadline, q.id) > (", timeArg(last.Deadline), ", ", id, ")")
 	case order == storage.ByPriority:
-		q.where("(-q.priority::bigint, q.id) > (", int8Arg(-int64(last.Priority)), ", ", id, ")")
+		priority := int8Arg(int64(last.Priority))
+		q.where("q.priority < ", priority, " OR q.priority = ", priority, " AND q.id > ", id)
 	default:
 		q.where("(q.asked, q.id) > (", timeArg(last.Asked), ", ", id, ")")
 	}

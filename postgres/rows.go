@@ -74,7 +74,7 @@ func readQuestion(r *row) (storage.Question, error) {
 	q.Deadline = r.time()
 	q.Settled = r.time()
 	_ = r.int8() // attempt
-	q.Priority = r.int4()
+	q.Priority = int(r.int8())
 	_ = r.int4() // schema_n
 	q.ID = r.uuid()
 	q.State = storage.QuestionState(r.int2())

@@ -124,6 +124,9 @@ func (o *op) settleOutcome() storage.Settled {
 // Extend implements [storage.Questions].
 func (b *Backend) Extend(ctx context.Context, tenant string, question storage.ID, deadline time.Time) (storage.Question, error) {
 	what := fmt.Sprintf("extend question %s", question)
+	if err := checkTime(deadline); err != nil {
+		return storage.Question{}, fmt.Errorf("postgres: %s: %w", what, err)
+	}
 	answer, err := b.write(ctx, what, func(bool) *call {
 		c := b.call("SELECT o_code FROM SCHEMA.extend_1($1, $2, $3, $4, $5)")
 		c.int8(b.offset())

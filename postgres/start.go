@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -61,20 +62,9 @@ func newStart(s storage.Start) (*op, error) {
 	case s.ForkSeq < 0 || s.ForkSeq > 0 && (s.From == nil || s.From.Run.IsZero()):
 		return nil, fmt.Errorf("postgres: start run %s: %w: %d records of no run", in.ID, storage.ErrInvalid, s.ForkSeq)
 	}
-	err := checkName("tenant", in.Tenant)
-	if err == nil {
-		err = checkName("thread", in.Thread)
-	}
-	if err == nil {
-		err = checkName("entrypoint", in.Entrypoint)
-	}
+	err := errors.Join(checkName("tenant", in.Tenant), checkName("thread", in.Thread), checkName("entrypoint", in.Entrypoint), checkTime(in.Due))
 	for k, v := range in.Metadata {
-		if err == nil {
-			err = checkText("metadata", k)
-		}
-		if err == nil {
-			err = checkText("metadata", v)
-		}
+		err = errors.Join(err, checkText("metadata", k), checkText("metadata", v))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("postgres: start run %s: %w", in.ID, err)

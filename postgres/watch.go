@@ -103,64 +103,89 @@ var anything = storage.Note{Queued: true, Inbox: true, Questions: true}
 // more, or nothing can be promised.
 func (b *Backend) listen(ready func()) {
 	defer ready()
-	if b.options.NoListen {
-		ready()
-		for sleep(b.ctx, b.options.PollInterval) {
-			b.deliver(anything)
-		}
-		return
-	}
-	for first := true; first || sleep(b.ctx, b.options.PollInterval); first = false {
-		b.listenOnce(func() {
+	for first := true; ; first = false {
+		heard := !b.options.NoListen && b.listenOnce(func() {
 			ready()
 			if !first {
 				b.deliver(anything)
 			}
 		})
 		ready()
-		if b.ctx.Err() == nil {
+		// Without LISTEN, or until it is tried again, everything may change at any time.
+		rounds := int(retryListen / b.options.PollInterval)
+		if heard {
+			rounds = 0
+			b.deliver(anything)
+		}
+		for ; rounds >= 0; rounds-- {
+			if !sleep(b.ctx, b.options.PollInterval) {
+				return
+			}
 			b.deliver(anything)
 		}
 	}
 }
 
-// listenOnce listens until the connection is lost. It calls listening once it does.
-func (b *Backend) listenOnce(listening func()) {
+// listenOnce listens until the connection is lost. It calls listening once what
+// is notified arrives, and reports whether that ever was so.
+func (b *Backend) listenOnce(listening func()) (heard bool) {
 	ctx, cancel := context.WithTimeout(b.ctx, connectTimeout)
 	defer cancel()
-	pg, err := b.connect(ctx, b.options.ListenDSN, func(_ *pgconn.PgConn, n *pgconn.Notification) { b.receive(n.Payload) })
+	probe := "probe " + b.instance
+	arrived := false
+	pg, err := b.connect(ctx, b.options.ListenDSN, func(_ *pgconn.PgConn, n *pgconn.Notification) {
+		if n.Payload == probe {
+			arrived = true
+			return
+		}
+		b.receive(n.Payload)
+	})
 	if err != nil {
-		return
+		return false
 	}
 	defer closeConn(pg)
 	if err := pg.Exec(ctx, `LISTEN "`+b.channel()+`"`).Close(); err != nil {
-		return
+		return false
 	}
-	listening()
 	for {
-		ctx, cancel := context.WithTimeout(b.ctx, quietTimeout)
-		err := pg.WaitForNotification(ctx)
-		quiet := ctx.Err() != nil && b.ctx.Err() == nil
-		cancel()
-		if err == nil {
-			continue
+		// A connection that died without a word is quiet, and so is one through a proxy that lends
+		// sessions per transaction: only a notification that is known to be sent tells.
+		arrived = false
+		ctx, cancel := context.WithTimeout(b.ctx, connectTimeout)
+		err := b.once(ctx, func(ctx context.Context, pg *pgconn.PgConn) error {
+			c := b.call("SELECT pg_notify('CHANNEL', $1)")
+			c.text(probe)
+			return b.exec(ctx, pg, func(int, *row) error { return nil }, c)
+		})
+		for err == nil && !arrived {
+			err = pg.WaitForNotification(ctx)
 		}
-		if !quiet {
-			return
-		}
-		// A connection that died without a word is quiet, too.
-		ctx, cancel = context.WithTimeout(b.ctx, connectTimeout)
-		err = pg.Ping(ctx)
 		cancel()
 		if err != nil {
-			return
+			return heard
+		}
+		if !heard {
+			heard = true
+			listening()
+		}
+		ctx, cancel = context.WithTimeout(b.ctx, quietTimeout)
+		for err == nil {
+			err = pg.WaitForNotification(ctx)
+		}
+		quiet := ctx.Err() != nil && b.ctx.Err() == nil
+		cancel()
+		if !quiet {
+			return heard
 		}
 	}
 }
 
 const (
-	connectTimeout = 10 * time.Second
-	quietTimeout   = 30 * time.Second
+	connectTimeout = 5 * time.Second
+	// quietTimeout is how long a quiet connection is believed to be one.
+	quietTimeout = 30 * time.Second
+	// retryListen is how long after a failure LISTEN is tried again.
+	retryListen = 10 * time.Second
 )
 
 // receive reads a payload as notify_1 writes it: the sender, and a line per note.

@@ -81,7 +81,7 @@ CREATE TABLE SCHEMA.question (
 	deadline   timestamptz,
 	settled    timestamptz,
 	attempt    bigint,             -- the attempt that settled it: lets a repeated Settle know its own
-	priority   integer     NOT NULL,
+	priority   bigint      NOT NULL,
 	schema_n   integer,
 	id         uuid        NOT NULL,
 	state      smallint    NOT NULL,

@@ -7,7 +7,7 @@ CREATE FUNCTION SCHEMA.append_1(
 	u_run uuid[], u_tenant text[], u_token bigint[], u_first bigint[], u_last bigint[], u_records bytea[],
 	u_status smallint[], u_seen bigint[], u_due timestamptz[], u_result bytea[], u_saved bytea[], u_error bytea[],
 	c_unit integer[], c_id uuid[], c_state smallint[],
-	q_unit integer[], q_id uuid[], q_seq bigint[], q_priority integer[], q_schema integer[], q_deadline timestamptz[],
+	q_unit integer[], q_id uuid[], q_seq bigint[], q_priority bigint[], q_schema integer[], q_deadline timestamptz[],
 	q_path text[], q_name text[], q_key text[], q_group text[], q_unique text[],
 	q_audience text[], q_not_by text[], q_tags text[], q_payload bytea[], q_digest bytea[], q_details bytea[]
 ) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_key text)

@@ -17,10 +17,13 @@ DECLARE
 	v_living uuid; -- the last owner that was found alive
 	v_latest SCHEMA.run;
 	v_parent SCHEMA.run;
+	v_n      bigint;
+	v_status smallint;
+	v_end    boolean;  -- the run descends from the checkpoint after its parent
+	v_key    bigint := 'SCHEMA.run'::regclass::oid::bigint;
 	s        record;
 BEGIN
 	PERFORM SCHEMA.durable_1();
-	<<starts>>
 	FOR s IN SELECT * FROM unnest(s_id, s_tenant, s_thread, s_entrypoint, s_source, s_finished, s_owner, s_due, s_input, s_config, s_metadata,
 			s_result, s_saved, s_latest, s_from_run, s_from_end, s_fork_seq, s_supersede, s_born) WITH ORDINALITY
 		AS s (id, tenant, thread, entrypoint, source, finished, owner, due, input, config, metadata,
@@ -29,16 +32,19 @@ BEGIN
 		o_run := NULL; o_previous := NULL; o_alive := NULL; o_open := NULL; o_superseded := NULL;
 
 		-- The lock on the thread comes first: what is read after it stays true.
+		-- (The key is that of thread_key_1.)
 		IF p_wait THEN
-			PERFORM pg_advisory_xact_lock(SCHEMA.thread_key_1(s.tenant, s.thread));
-		ELSIF NOT pg_try_advisory_xact_lock(SCHEMA.thread_key_1(s.tenant, s.thread)) THEN
+			PERFORM pg_advisory_xact_lock(hashtextextended(s.thread, hashtextextended(s.tenant, v_key)));
+		ELSIF NOT pg_try_advisory_xact_lock(hashtextextended(s.thread, hashtextextended(s.tenant, v_key))) THEN
 			o_code := 6;
 			RETURN NEXT;
 			CONTINUE;
 		END IF;
 
-		SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = s.id AND (r.tenant = s.tenant) IS TRUE;
+		-- Mostly there is no such run, and often no other on the thread: so first only their numbers.
+		SELECT r.n INTO v_n FROM SCHEMA.run r WHERE r.id = s.id AND (r.tenant = s.tenant) IS TRUE;
 		IF FOUND THEN
+			SELECT * INTO o_run FROM SCHEMA.run r WHERE r.n = v_n;
 			o_code := CASE WHEN o_run.born = s.born THEN 0
 				WHEN o_run.thread = s.thread AND o_run.entrypoint = s.entrypoint
 					AND o_run.input IS NOT DISTINCT FROM s.input THEN 10
@@ -61,7 +67,11 @@ BEGIN
 			v_living := s.owner;
 		END IF;
 
-		SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.tenant = s.tenant AND r.thread = s.thread ORDER BY r.n DESC LIMIT 1;
+		v_latest := NULL;
+		SELECT r.n INTO v_n FROM SCHEMA.run r WHERE r.tenant = s.tenant AND r.thread = s.thread ORDER BY r.n DESC LIMIT 1;
+		IF FOUND THEN
+			SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.n = v_n;
+		END IF;
 		v_parent := v_latest;
 		IF NOT s.latest THEN
 			v_parent := NULL;
@@ -115,44 +125,28 @@ BEGIN
 			END IF;
 		END IF;
 
-		o_run.n := nextval('SCHEMA.run_number');
-		o_run.token := CASE WHEN s.owner IS NOT NULL AND NOT s.finished THEN 1 ELSE 0 END;
-		o_run.last_seq := coalesce(s.fork_seq, 0);
-		o_run.inbox := 0;
-		o_run.fork_seq := s.fork_seq;
-		o_run.born := s.born;
-		o_run.created := v_now;
-		o_run.updated := v_now;
-		o_run.id := s.id;
-		o_run.parent := v_parent.id;
-		o_run.parent_end := v_parent.id IS NOT NULL AND s.from_end;
-		o_run.previous := CASE WHEN o_run.parent_end THEN v_parent.id ELSE v_parent.previous END;
-		o_run.step := CASE WHEN v_parent.id IS NULL THEN -1
-			ELSE v_parent.step + CASE WHEN o_run.parent_end THEN 1 ELSE 0 END + CASE WHEN s.finished THEN 0 ELSE 1 END END;
-		o_run.source := s.source;
-		o_run.crashes := 0;
-		o_run.cancel := false;
-		o_run.tenant := s.tenant;
-		o_run.thread := s.thread;
-		o_run.entrypoint := s.entrypoint;
-		IF s.finished THEN
-			o_run.status := 5;
-		ELSIF s.owner IS NOT NULL THEN
-			o_run.status := 2;
-			o_run.owner := s.owner;
-		ELSE
-			o_run.status := 1;
-			o_run.due := CASE WHEN s.due > v_now THEN s.due END;
-			o_run.ready := greatest(v_now, s.due);
-		END IF;
-		INSERT INTO SCHEMA.run (n, token, last_seq, inbox, step, fork_seq, born, created, updated, due, ready, id, owner, parent, previous,
+		v_end := v_parent.id IS NOT NULL AND s.from_end;
+		v_status := CASE WHEN s.finished THEN 5 WHEN s.owner IS NOT NULL THEN 2 ELSE 1 END;
+		INSERT INTO SCHEMA.run AS r (n, token, last_seq, inbox, step, fork_seq, born, created, updated, due, ready, id, owner, parent, previous,
 			status, source, crashes, parent_end, cancel, tenant, thread, entrypoint, metadata, input, config, result, saved)
-		VALUES (o_run.n, o_run.token, o_run.last_seq, o_run.inbox, o_run.step, o_run.fork_seq, o_run.born, v_now, v_now, o_run.due, o_run.ready,
-			o_run.id, o_run.owner, o_run.parent, o_run.previous, o_run.status, o_run.source, 0, o_run.parent_end, false,
-			s.tenant, s.thread, s.entrypoint, s.metadata::jsonb, s.input, s.config, s.result, s.saved);
+		VALUES (nextval('SCHEMA.run_number'), CASE WHEN v_status = 2 THEN 1 ELSE 0 END, coalesce(s.fork_seq, 0), 0,
+			CASE WHEN v_parent.id IS NULL THEN -1 ELSE v_parent.step + v_end::integer + (NOT s.finished)::integer END,
+			s.fork_seq, s.born, v_now, v_now, CASE WHEN v_status = 1 AND s.due > v_now THEN s.due END, CASE WHEN v_status = 1 THEN greatest(v_now, s.due) END,
+			s.id, CASE WHEN v_status = 2 THEN s.owner END, v_parent.id, CASE WHEN v_end THEN v_parent.id ELSE v_parent.previous END,
+			v_status, s.source, 0, v_end, false, s.tenant, s.thread, s.entrypoint, s.metadata::jsonb, s.input, s.config, s.result, s.saved)
+		RETURNING r.* INTO o_run;
+		o_run.input := NULL;
+		o_run.config := NULL;
+		o_run.metadata := NULL;
+		o_run.result := NULL;
+		o_run.saved := NULL;
 		o_code := 0;
-		o_previous := CASE WHEN o_run.parent_end THEN coalesce(v_parent.saved, v_parent.result) ELSE SCHEMA.value_1(s.tenant, o_run.previous) END;
-		v_lines := v_lines || SCHEMA.note_1(s.tenant, s.id, o_run.status = 1, false, false);
+		IF v_end THEN
+			o_previous := coalesce(v_parent.saved, v_parent.result);
+		ELSIF o_run.previous IS NOT NULL THEN
+			o_previous := SCHEMA.value_1(s.tenant, o_run.previous);
+		END IF;
+		v_lines := v_lines || E'\n' || CASE WHEN v_status = 1 THEN 1 ELSE 0 END || s.id || encode(convert_to(s.tenant, 'UTF8'), 'hex');
 		RETURN NEXT;
 	END LOOP;
 	PERFORM SCHEMA.notify_1(p_from, v_lines);
