@@ -21,51 +21,64 @@ func TestEngineContextEnds(t *testing.T) {
 			"wrapped error":       func(ctx context.Context) (string, error) { return "", errors.Join(errors.New("stopped"), ctx.Err()) },
 			"result all the same": func(context.Context) (string, error) { return "done", nil },
 		} {
-			t.Run(name, func(t *testing.T) {
-				var attempts, after atomic.Int32
-				entered := make(chan struct{}, 1)
-				task := fermata.NewTask("task", func(ctx context.Context, _ string) (string, error) {
-					if attempts.Add(1) > 1 {
-						return "done", nil
-					}
-					entered <- struct{}{}
-					<-ctx.Done()
-					return gives(ctx)
-				})
-				next := fermata.NewTask("next", func(_ context.Context, in string) (string, error) {
-					after.Add(1)
-					return in + ", next", nil
-				})
-				graph := body(func(ctx context.Context, in string) (string, error) {
-					out, err := task.Call(ctx, in)
-					if err != nil {
-						return "", err
-					}
-					return next.Call(ctx, out)
-				})
-				signal, stop := context.WithCancel(t.Context())
-				defer stop()
-				options := *o
-				options.Engine.Context = signal
-				h := fermatatest.New(t, &options, graph)
-				thread := fermatatest.On(h, graph, name)
-				thread.Start("x")
-				<-entered
-				stop()
-				if err := h.Engine().Close(t.Context()); err != nil {
-					t.Error(err)
-				}
-				if after.Load() > 0 {
-					t.Error("a task was called after the end of the engine's context")
-				}
-				options.Engine.Context = nil
-				second := fermatatest.New(t, &options, graph)
-				if got := fermatatest.On(second, graph, name).Result(); got != "done, next" {
-					t.Errorf("result %q", got)
-				}
-			})
+			for _, where := range []string{"task", "body"} {
+				t.Run(name+" of a "+where, func(t *testing.T) { endOfContext(t, *o, where, gives) })
+			}
 		}
 	})
+}
+
+func endOfContext(t *testing.T, options fermatatest.Options, where string, gives func(ctx context.Context) (string, error)) {
+	t.Helper()
+	var attempts, after atomic.Int32
+	entered := make(chan struct{}, 1)
+	work := func(ctx context.Context, _ string) (string, error) {
+		if attempts.Add(1) > 1 {
+			return "done", nil
+		}
+		entered <- struct{}{}
+		<-ctx.Done()
+		return gives(ctx)
+	}
+	task := fermata.NewTask("task", work)
+	next := fermata.NewTask("next", func(_ context.Context, in string) (string, error) {
+		after.Add(1)
+		return in + ", next", nil
+	})
+	graph := fermata.NewEntrypoint(t.Name(), func(ctx context.Context, in string) (string, error) {
+		do := work
+		if where == "task" {
+			do = func(ctx context.Context, in string) (string, error) { return task.Call(ctx, in) }
+		}
+		out, err := do(ctx, in)
+		if err != nil {
+			return "", err
+		}
+		return next.Call(ctx, out)
+	})
+	signal, stop := context.WithCancel(t.Context())
+	defer stop()
+	options.Engine.Context = signal
+	options.Unverified = true
+	h := fermatatest.New(t, &options, graph)
+	thread := fermatatest.On(h, graph, t.Name())
+	thread.Start("x")
+	<-entered
+	stop()
+	awaitStatus(t, h.Backend(), t.Name(), fermata.Queued) // given back, before anybody closes the engine
+	_, err := fermatatest.On(h, graph, "2").Handle().Start(t.Context(), "x")
+	says(t, err, fermata.ErrClosed, "takes no new work")
+	if err := h.Engine().Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after.Load() > 0 {
+		t.Error("a task was called after the end of the engine's context")
+	}
+	options.Engine.Context = nil
+	second := fermatatest.New(t, &options, graph)
+	if got := fermatatest.On(second, graph, t.Name()).Result(); got != "done, next" {
+		t.Errorf("result %q", got)
+	}
 }
 
 // Close is bounded by its context, whatever the tasks do; it loses nothing of them.

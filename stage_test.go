@@ -121,28 +121,39 @@ func (s *stage) state() *fermata.State[string] {
 }
 
 // until waits until the database is as ready wants it.
-func (s *stage) until(what string, ready func() bool) {
-	s.Helper()
+func until(t *testing.T, b storage.Backend, what string, ready func(ctx context.Context) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	news := make(chan struct{}, 1)
-	defer s.backend.Watch(func(storage.Note) {
+	defer b.Watch(func(storage.Note) {
 		select {
 		case news <- struct{}{}:
 		default:
 		}
 	})()
-	for !ready() {
+	for !ready(ctx) {
 		select {
 		case <-news:
-		case <-s.ctx.Done():
-			s.Fatalf("waited too long for %s", what)
+		case <-ctx.Done():
+			t.Fatalf("waited too long for %s", what)
 		}
 	}
+}
+
+// awaitStatus waits until the latest run of a thread is in that state.
+func awaitStatus(t *testing.T, b storage.Backend, thread string, want fermata.Status) {
+	t.Helper()
+	until(t, b, "the run to be "+want.String(), func(ctx context.Context) bool {
+		head, err := b.Head(ctx, "", thread)
+		return err == nil && head.Run != nil && head.Run.Status == want
+	})
 }
 
 // asked waits until the question of the thread's run is there.
 func (s *stage) asked() {
 	s.Helper()
-	s.until("the question", func() bool {
+	until(s.T, s.backend, "the question", func(context.Context) bool {
 		open, err := s.backend.ListQuestions(s.ctx, storage.QuestionFilter{Thread: s.name})
 		if err != nil {
 			s.Fatal(err)
@@ -198,7 +209,7 @@ func (s *stage) asleep() {
 	s.input = "sleepy order"
 	s.interrupted()
 	s.answer()
-	s.until("its sleep", func() bool { return s.state().Status == fermata.Queued })
+	awaitStatus(s.T, s.backend, s.name, fermata.Queued)
 }
 
 func (s *stage) queued() {
@@ -214,6 +225,7 @@ func (s *stage) givenBack() {
 	if err := h.Engine().Close(stopped); !errors.Is(err, context.Canceled) {
 		s.Fatalf("close in a hurry: %v", err)
 	}
+	awaitStatus(s.T, s.backend, s.name, fermata.Queued)
 }
 
 func (s *stage) draining() {

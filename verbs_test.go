@@ -116,12 +116,14 @@ var (
 type state struct {
 	name string
 	make func(*stage)
-	// end is what the thread comes to by itself.
-	end   fermata.Status
-	cells [10]cell // in the order of verbs
+	// is what State says of the run, end what it comes to by itself.
+	is, end fermata.Status
+	cells   [10]cell // in the order of verbs
 }
 
 const (
+	queued      = fermata.Queued
+	running     = fermata.Running
 	interrupted = fermata.Interrupted
 	finished    = fermata.Finished
 	failed      = fermata.Failed
@@ -129,60 +131,60 @@ const (
 )
 
 var states = []state{
-	{"new: it never had a run", (*stage).new, 0, [...]cell{
+	{"new: it never had a run", (*stage).new, 0, 0, [...]cell{
 		begins, begins, begins, unknownThread, unknownQuestion, unknownQuestion, unknownThread, unknownThread, unknownThread, read("zero"),
 	}},
-	{"running here", (*stage).runningHere, interrupted, [...]cell{
+	{"running here", (*stage).runningHere, running, interrupted, [...]cell{
 		busy, busy, found, busy,
 		settles("accepted; the run goes on with it", finished), settles("accepted; the code gets `ErrWithdrawn`", failed),
 		busy, stops("its tasks are cancelled"), notParked, read("`Running`"),
 	}},
-	{"running elsewhere", (*stage).runningElsewhere, interrupted, [...]cell{
+	{"running elsewhere", (*stage).runningElsewhere, running, interrupted, [...]cell{
 		busy, busy, found, busy,
 		settles("accepted; the run goes on with it, there", finished), settles("accepted; the code gets `ErrWithdrawn`, there", failed),
 		busy, stops("its tasks are cancelled, there"), notParked, read("`Running`"),
 	}},
-	{"running, owner dead", (*stage).ownerDead, interrupted, [...]cell{
+	{"running, owner dead", (*stage).ownerDead, running, interrupted, [...]cell{
 		busy, begins, found, busy,
 		settles("accepted; for whoever takes the run over", finished), settles("accepted; for whoever takes the run over", failed),
 		does("taken over, here", interrupted), does("cancelled", cancelled), notParked, read("`Running`"),
 	}},
-	{"interrupted: it asks", (*stage).interrupted, interrupted, [...]cell{
+	{"interrupted: it asks", (*stage).interrupted, interrupted, interrupted, [...]cell{
 		asks, begins, found, does("answered; goes on, here", finished),
 		settles("accepted; goes on, here", finished), settles("accepted; goes on, here: the code gets `ErrWithdrawn`", failed),
 		does("runs up to the same question", interrupted), does("cancelled; the question is withdrawn", cancelled), notParked, read("`Interrupted`"),
 	}},
-	{"asleep, until a set time", (*stage).asleep, fermata.Queued, [...]cell{
+	{"asleep, until a set time", (*stage).asleep, queued, queued, [...]cell{
 		busy, begins, found, busy, answered, answered, busy, does("cancelled", cancelled), notParked, read("`Queued`"),
 	}},
-	{"queued", (*stage).queued, interrupted, [...]cell{
+	{"queued", (*stage).queued, queued, interrupted, [...]cell{
 		busy, begins, found, busy, unknownQuestion, unknownQuestion, busy, does("cancelled", cancelled), notParked, read("`Queued`"),
 	}},
-	{"queued, by an engine that closed", (*stage).givenBack, interrupted, [...]cell{
+	{"queued, by an engine that closed", (*stage).givenBack, queued, interrupted, [...]cell{
 		busy, begins, found, busy,
 		settles("accepted; goes on, here", finished), settles("accepted; goes on, here: the code gets `ErrWithdrawn`", failed),
 		busy, does("cancelled; the question is withdrawn", cancelled), notParked, read("`Queued`"),
 	}},
-	{"running here, the engine is closing", (*stage).draining, interrupted, [...]cell{
+	{"running here, the engine is closing", (*stage).draining, running, interrupted, [...]cell{
 		closed, closed, closed, busy, closed, closed, busy, stops("its tasks are cancelled"), notParked, read("`Running`"),
 	}},
-	{"interrupted, the engine is closed", (*stage).closed, interrupted, [...]cell{
+	{"interrupted, the engine is closed", (*stage).closed, interrupted, interrupted, [...]cell{
 		closed, closed, closed, closed, closed, closed, closed, does("cancelled; the question is withdrawn", cancelled), notParked, read("`Interrupted`"),
 	}},
-	{"parked", (*stage).parked, fermata.Parked, [...]cell{
+	{"parked", (*stage).parked, fermata.Parked, fermata.Parked, [...]cell{
 		parked, begins, found, parked,
 		settles("accepted; kept for when it goes on", fermata.Parked), settles("accepted; kept for when it goes on", fermata.Parked),
 		does("replayed by the code of now", interrupted), does("cancelled; the question is withdrawn", cancelled),
 		does("replayed, as was decided", interrupted), read("`Parked`"),
 	}},
-	{"failed", (*stage).failed, failed, [...]cell{
+	{"failed", (*stage).failed, failed, failed, [...]cell{
 		begins, begins, found, noQuestion, answered, answered, does("a new attempt; what failed runs again", finished), ended, notParked, read("`Failed`"),
 	}},
-	{"cancelled", (*stage).cancelled, cancelled, [...]cell{
+	{"cancelled", (*stage).cancelled, cancelled, cancelled, [...]cell{
 		begins, begins, found, noQuestion, withdrawn, withdrawn,
 		{text: "goes on; asks anew", run: same, end: interrupted, anew: true}, ended, notParked, read("`Cancelled`"),
 	}},
-	{"finished", (*stage).finished, finished, [...]cell{
+	{"finished", (*stage).finished, finished, finished, [...]cell{
 		begins, begins, found, noQuestion, answered, answered, found, ended, notParked, read("`Finished`"),
 	}},
 }
@@ -207,6 +209,9 @@ func TestEveryVerbInEveryState(t *testing.T) {
 // check uses the verb and holds it to the cell.
 func (s *stage) check(state state, verb verb, want cell) {
 	before := s.state()
+	if before.Status != state.is {
+		s.Fatalf("the run is %v, want %v", before.Status, state.is)
+	}
 	run, err := verb.do(s)
 	moves := want.end != 0
 	if !errors.Is(err, want.err) {

@@ -162,7 +162,7 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 		case f.withdrawn.Load():
 			return
 		case stop != nil, inner.refused, err != nil && p.ctx.Err() != nil:
-			f.err = p.stopped() // the engine's own doing is never an outcome
+			f.err = p.halted() // the engine's own doing is never an outcome
 			return
 		case inner.suspended:
 			f.suspended = true

@@ -78,6 +78,7 @@ type Engine struct {
 	offset   atomic.Int64 // the backend's time minus this process's, in nanoseconds
 	wake     chan struct{}
 	unwatch  func()
+	unbind   func() bool // from the parent of base
 	hub      hub
 	defs     sync.Map       // definition to its identity
 	backlog  atomic.Bool    // the last look at the queue left some there
@@ -141,6 +142,11 @@ func New(ctx context.Context, backend storage.Backend, options Options, entries 
 	}
 	e.membership = membership
 	e.base, e.abort = context.WithCancelCause(options.Base)
+	e.unbind = context.AfterFunc(options.Base, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.drain()
+	})
 	e.unwatch = backend.Watch(e.note)
 	return e, nil
 }
@@ -185,6 +191,9 @@ func (e *Engine) member(op string) (storage.ID, error) {
 	defer e.mu.Unlock()
 	if e.closed || e.draining.Load() {
 		return storage.ID{}, &Error{Op: op, Reason: ErrClosed, Hint: "the engine takes no new work"}
+	}
+	if e.options.Base.Err() != nil {
+		return storage.ID{}, &Error{Op: op, Reason: ErrClosed, Hint: "the engine's own context has ended: it takes no new work"}
 	}
 	return e.membership.ID(), nil
 }
@@ -389,12 +398,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	if !e.closed {
 		e.closed = true
-		e.draining.Store(true)
-		for _, x := range e.live {
-			if p := x.pass.Load(); p != nil {
-				p.drain()
-			}
-		}
+		e.drain()
 		go e.end() //nolint:gosec // it outlives the caller, whose context bounds the wait only
 	}
 	e.mu.Unlock()
@@ -417,6 +421,16 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 }
 
+// drain lets nothing new begin. The caller holds mu.
+func (e *Engine) drain() {
+	e.draining.Store(true)
+	for _, x := range e.live {
+		if p := x.pass.Load(); p != nil {
+			p.drain()
+		}
+	}
+}
+
 // closeGrace is how long Close waits for tasks whose context it has ended.
 const closeGrace = time.Second
 
@@ -424,6 +438,7 @@ const closeGrace = time.Second
 func (e *Engine) end() {
 	defer close(e.gone)
 	e.waitIdle()
+	e.unbind()
 	e.abort(ErrClosed)
 	e.unwatch()
 	e.all.Wait()

@@ -232,6 +232,10 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 		p.late.Stop()
 	}
 	p.mu.Unlock()
+	if e.failure != nil && p.ctx.Err() != nil {
+		_ = p.halted() // what the engine's own cancellation brought about is no failure of the run
+		e.scope.refused = true
+	}
 	root, s := e.scope, p.stop.Load()
 	if s == nil && x.engine.options.VerifyReplay {
 		if s = x.verify(p, e); s == nil {

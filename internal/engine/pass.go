@@ -67,6 +67,14 @@ func (p *pass) stopped() error {
 	return nil
 }
 
+// halted is stopped for code whose context may have ended: if nothing else is known the engine's own has.
+func (p *pass) halted() error {
+	if p.ctx.Err() != nil {
+		p.drain()
+	}
+	return p.stopped()
+}
+
 // halt stops the pass. Tasks that are under way go on, and are recorded.
 func (p *pass) halt(s *stop) error {
 	p.stop.CompareAndSwap(nil, s)

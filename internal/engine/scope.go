@@ -146,7 +146,7 @@ func (s *Scope) enter() error {
 	if s.suspended {
 		return s.error(ErrPaused, "")
 	}
-	if err := s.pass.stopped(); err != nil {
+	if err := s.pass.halted(); err != nil {
 		s.refused = true
 		return err
 	}
