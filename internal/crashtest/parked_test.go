@@ -59,7 +59,7 @@ func TestManyParked(t *testing.T) {
 		settle()
 		after := measure()
 		t.Logf("%d parked in %v: %s before, %s after; %d connections", n, took.Round(time.Millisecond), before, after, o.connections(ctx, t))
-		if grown := after.goroutines - before.goroutines; grown > 20 {
+		if grown := after.goroutines - before.goroutines; grown > n/10 {
 			t.Errorf("%d goroutines more than before", grown)
 		}
 		if grown := after.heap - before.heap; grown > 8<<20 {
