@@ -25,13 +25,21 @@ const composites = 3
 func programs() *rapid.Generator[*model.Program] {
 	return rapid.Custom(func(t *rapid.T) *model.Program {
 		g := &generator{t: t}
-		p := &model.Program{Body: g.block(6, 2, 0)}
+		p := &model.Program{
+			Attempts: rapid.SampledFrom([]int{0, 0, 0, 0, 2, 3}).Draw(t, "attempts of the body"),
+			Body:     g.block(6, 2, 0),
+		}
 		for i := range composites {
-			p.Tasks = append(p.Tasks, model.Task{
+			c := model.Task{
 				Name:     fmt.Sprintf("c%d", i),
+				Nested:   rapid.IntRange(0, 3).Draw(t, "nested") == 3,
 				Attempts: rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "attempts"),
 				Body:     g.block(4, 1, i+1),
-			})
+			}
+			if c.Nested {
+				c.Attempts = 0 // its policy is for when it has a run of its own
+			}
+			p.Tasks = append(p.Tasks, c)
 		}
 		p.Tasks = append(p.Tasks, leaves...)
 		return p
@@ -59,12 +67,12 @@ func (g *generator) block(most, depth, first int) []model.Stmt {
 // ops are the statements, as often as each is to come.
 var ops = []model.Op{
 	model.Call, model.Call, model.Call, model.Go, model.Go, model.Ask, model.Ask, model.Await, model.Await,
-	model.Fan, model.Loop, model.If, model.Let, model.Fail, model.Return,
+	model.Fan, model.Group, model.Loop, model.If, model.Let, model.Fail, model.Return,
 }
 
 func (g *generator) stmt(depth, first int) model.Stmt {
 	op := rapid.SampledFrom(ops).Draw(g.t, "op")
-	if depth == 0 && (op == model.Loop || op == model.If) {
+	if depth == 0 && (op == model.Loop || op == model.If || op == model.Group) {
 		op = model.Ask
 	}
 	g.id++
@@ -81,7 +89,7 @@ func (g *generator) stmt(depth, first int) model.Stmt {
 		s.Arg = g.expr()
 	}
 	switch op {
-	case model.Call, model.Await, model.Fan:
+	case model.Call, model.Await, model.Fan, model.Group:
 		s.Catch = rapid.Bool().Draw(g.t, "catch")
 	}
 	s.Var = g.int("var", 0, model.NumVars-1)
@@ -96,6 +104,9 @@ func (g *generator) stmt(depth, first int) model.Stmt {
 		}
 		order = rapid.Permutation(order).Draw(g.t, "order")
 		s.Order = order[:g.int("awaited", 0, s.N)]
+	case model.Group:
+		s.N = g.int("branches", 1, 3)
+		s.Body = g.block(3, depth-1, first)
 	case model.Loop:
 		s.N = g.int("turns", 1, 3)
 		s.Body = g.block(2, depth-1, first)

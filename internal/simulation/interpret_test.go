@@ -4,24 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/internal/simulation/model"
 )
 
+// retries is a policy that repeats whatever fails.
+func retries(attempts int) fermata.PolicyOption {
+	return fermata.Retry(fermata.RetryPolicy{
+		MaxAttempts: attempts, InitialInterval: time.Millisecond, NoJitter: true, On: func(error) bool { return true },
+	})
+}
+
 // define makes the tasks of the program, as a process does when it starts.
 func (p *process) define() {
-	p.tasks = map[string]*fermata.Task[int, int]{}
+	p.tasks = map[string]callable{}
 	for i := range p.program.Tasks {
 		t := &p.program.Tasks[i]
 		var options []fermata.TaskOption
 		if t.Attempts > 0 {
-			options = append(options, fermata.Retry(fermata.RetryPolicy{
-				MaxAttempts: t.Attempts, InitialInterval: time.Millisecond, NoJitter: true, On: func(error) bool { return true },
-			}))
+			options = append(options, retries(t.Attempts))
 		}
-		p.tasks[t.Name] = fermata.NewTask(t.Name, func(ctx context.Context, in int) (int, error) {
+		body := func(ctx context.Context, in int) (int, error) {
 			at := placeOf(ctx)
 			if p.settings.Blind {
 				in = at.input
@@ -31,12 +37,22 @@ func (p *process) define() {
 				return p.ledger.execute(ctx, p, t, at, in, fermata.Attempt(ctx))
 			}
 			return p.scope(ctx, at, t.Body, in)
-		}, options...)
+		}
+		if t.Nested {
+			p.tasks[t.Name] = fermata.NewEntrypoint(t.Name, body)
+		} else {
+			p.tasks[t.Name] = fermata.NewTask(t.Name, body, options...)
+		}
 	}
 }
 
+// callable is a task, or an entrypoint that is called within another.
+type callable interface {
+	Go(ctx context.Context, in int, options ...fermata.CallOption) *fermata.Future[int]
+}
+
 func (p *process) body(ctx context.Context, in int) (int, error) {
-	return p.scope(ctx, place{life: p.ledger.life()}, p.program.Body, in)
+	return p.scope(ctx, place{life: fmt.Sprintf("%s.%d", p.ledger.life(), fermata.Attempt(ctx))}, p.program.Body, in)
 }
 
 // place is where code stands. It travels with the context, past the engine.
@@ -57,11 +73,8 @@ func placeOf(ctx context.Context) place {
 func (p *process) scope(ctx context.Context, at place, body []model.Stmt, in int) (int, error) {
 	f := &frame{p: p, at: at}
 	f.vars[0] = in
-	end := f.block(ctx, body)
-	if end != nil {
-		return end.value, end.err
-	}
-	return model.Mix(f.vars[:]...), nil
+	end := f.run(ctx, body)
+	return end.value, end.err
 }
 
 type frame struct {
@@ -82,6 +95,14 @@ type pending struct {
 type ending struct {
 	value int
 	err   error
+}
+
+// run interprets the body of the scope to its end.
+func (f *frame) run(ctx context.Context, body []model.Stmt) *ending {
+	if end := f.block(ctx, body); end != nil {
+		return end
+	}
+	return &ending{value: model.Mix(f.vars[:]...)}
 }
 
 func (f *frame) block(ctx context.Context, block []model.Stmt) *ending {
@@ -107,6 +128,8 @@ func (f *frame) stmt(ctx context.Context, s *model.Stmt) *ending {
 		}
 	case model.Fan:
 		return f.fan(ctx, s)
+	case model.Group:
+		return f.group(ctx, s)
 	case model.Ask:
 		return f.ask(ctx, s)
 	case model.If:
@@ -209,6 +232,40 @@ func (f *frame) fan(ctx context.Context, s *model.Stmt) *ending {
 			return end
 		}
 		sum = model.Mix(sum, f.vars[s.Var])
+	}
+	f.vars[s.Var] = sum
+	return nil
+}
+
+func (f *frame) group(ctx context.Context, s *model.Stmt) *ending {
+	g := fermata.NewGroup(ctx)
+	results := make([]int, s.N)
+	for i := range results {
+		at := place{site: model.Site(f.at.site, s.ID, append(slices.Clone(f.turns), i)), life: f.at.life}
+		branch := &frame{p: f.p, at: at, vars: f.vars}
+		branch.vars[0] = model.Mix(branch.vars[0], i)
+		g.Go(func(ctx context.Context) error {
+			branch.at.life += fmt.Sprintf(".%d", fermata.Attempt(ctx))
+			end := branch.run(ctx, s.Body)
+			results[i] = end.value
+			return end.err
+		})
+	}
+	err := g.Wait()
+	if failure, ok := err.(*fermata.TaskError); ok {
+		if !s.Catch {
+			return &ending{err: fmt.Errorf("statement %d: %w", s.ID, err)}
+		}
+		f.caught = append(f.caught, err)
+		f.vars[s.Var] = model.ValueOf(tasksOf(failure))
+		return nil
+	}
+	if err != nil {
+		return f.stopped(s, err)
+	}
+	sum := 0
+	for _, result := range results {
+		sum = model.Mix(sum, result)
 	}
 	f.vars[s.Var] = sum
 	return nil

@@ -37,7 +37,7 @@ type player struct {
 	// beliefs are the states that the run may be in. There are several if the reply to a verb was lost.
 	beliefs []*belief
 	outcome *model.Outcome // of the last pass
-	claims  int            // made since the last deploy
+	touched bool           // calls were claimed, or attempts begun, since the last deploy
 }
 
 // belief is a state that the run may be in.
@@ -163,16 +163,19 @@ func (p *player) rest() (int, error) {
 	return 0, errors.New("a run that gets nothing but trouble")
 }
 
-// play plays to the end. The error is a violation.
+// enough is how often a run is looked at. Some generated programs ask for hours.
+const enough = 25
+
+// play plays to the end, or until it has seen enough. The error is a violation.
 func (p *player) play() error {
-	for range 100 {
+	for range enough {
 		value, err := p.rest()
 		over, err := p.look(value, err)
 		if err != nil || over {
 			return errors.Join(err, p.ledger.verdict())
 		}
 	}
-	return errors.New("a run that never ends")
+	return p.ledger.verdict()
 }
 
 // look compares a run that rests with the model, and does what is to be done next. It reports whether that is nothing.
@@ -212,7 +215,7 @@ func (p *player) compare(value int, result error) error {
 		}
 		kept = append(kept, b)
 		p.outcome = outcome
-		p.claims += outcome.Claims
+		p.touched = p.touched || outcome.Claims > 0
 	}
 	if len(kept) == 0 {
 		return reasons
@@ -318,14 +321,14 @@ func divergence(want []model.Divergence, result error) error {
 
 // deploy replaces the process by one with other code.
 func (p *player) deploy(program *model.Program) {
-	p.program, p.claims = program, 0
+	p.program, p.touched = program, false
 	p.ledger.deployed()
 	p.process.die()
 }
 
 // untouched reports whether nothing was recorded of the run by the code deployed last, before which it was as believed.
 func (p *player) untouched(before *belief) bool {
-	if p.claims > 0 {
+	if p.touched {
 		return false
 	}
 	for site, n := range p.ledger.counts() {
@@ -453,6 +456,7 @@ func (p *player) goOn() (over bool, err error) {
 		return false, err
 	}
 	p.ledger.heal()
+	p.touched = true
 	_, err = p.process.thread(p.run.String()).Continue(p.process.ctx)
 	before := p.beliefs[0]
 	after := before.clone()

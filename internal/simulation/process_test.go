@@ -26,7 +26,7 @@ type process struct {
 	cancel context.CancelFunc
 	engine *fermata.Engine
 	graph  *fermata.Entrypoint[int, int]
-	tasks  map[string]*fermata.Task[int, int]
+	tasks  map[string]callable
 }
 
 // settings are what a case may vary in the same program.
@@ -65,6 +65,9 @@ func boot(number int, d director, data *incarnation.Backend, l *ledger, p *model
 	}
 	if s.Lenient {
 		options = append(options, fermata.Lenient())
+	}
+	if p.Attempts > 0 {
+		options = append(options, retries(p.Attempts))
 	}
 	options = append(options, fermata.WithDurability(s.Durability))
 	out.define()

@@ -55,7 +55,18 @@ type Divergence struct {
 // that can only wait for their open questions again are not entered.
 func (r *Run) Pass(p *Program, entrypoint string, w World, skip bool) *Outcome {
 	m := &machine{run: r, program: p, world: w, skip: skip, out: &Outcome{Executed: map[string]int{}}}
-	end := m.scope(r.root, entrypoint, "", p.Body, r.input)
+	var end ending
+	for r.attempt++; ; r.attempt++ {
+		m.out.Open = nil
+		end = m.scope(r.root, entrypoint, "", p.Body, r.input)
+		if end.state != normal || end.failure == nil || r.attempt-r.spent >= p.Attempts {
+			break
+		}
+		r.root.supersede(end.failure)
+	}
+	if end.state != normal {
+		r.attempt-- // it isn't over
+	}
 	switch {
 	case len(m.out.Divergences) > 0:
 		m.out.Status = Parked
@@ -119,13 +130,18 @@ type future struct {
 func (m *machine) scope(rec *record, path, site string, body []Stmt, input int) ending {
 	f := &frame{m: m, rec: rec, path: path, site: site, delivered: map[*entry]int{}}
 	f.vars[0] = input
+	return f.run(body)
+}
+
+// run runs the body of the scope to its end.
+func (f *frame) run(body []Stmt) ending {
 	end, stopped := f.block(body)
 	if !stopped {
 		end.value = Mix(f.vars[:]...)
 	}
-	if end.state == normal && f.next < len(rec.calls) {
-		missing := rec.calls[f.next]
-		m.out.Divergences = append(m.out.Divergences, Divergence{Path: path, Position: f.next + 1, Recorded: missing.callee})
+	if end.state == normal && f.next < len(f.rec.calls) {
+		missing := f.rec.calls[f.next]
+		f.m.out.Divergences = append(f.m.out.Divergences, Divergence{Path: f.path, Position: f.next + 1, Recorded: missing.callee})
 		end.state = diverged
 	}
 	for _, future := range f.running {
@@ -162,6 +178,8 @@ func (f *frame) stmt(s *Stmt) (ending, bool) {
 		}
 	case Fan:
 		return f.fan(s)
+	case Group:
+		return f.group(s)
 	case Ask:
 		return f.ask(s)
 	case If:
@@ -189,6 +207,13 @@ func (f *frame) stmt(s *Stmt) (ending, bool) {
 	return ending{}, false
 }
 
+// deliver notes that the code was handed a failure.
+func (f *frame) deliver(call *future) {
+	if _, known := f.delivered[call.entry]; !known {
+		f.delivered[call.entry] = f.last
+	}
+}
+
 // settle hands the end of a call to the code.
 func (f *frame) settle(s *Stmt, call *future) (ending, bool) {
 	if call.state != normal {
@@ -198,9 +223,7 @@ func (f *frame) settle(s *Stmt, call *future) (ending, bool) {
 		f.vars[s.Var] = call.value
 		return ending{}, false
 	}
-	if _, known := f.delivered[call.entry]; !known {
-		f.delivered[call.entry] = f.last
-	}
+	f.deliver(call)
 	if !s.Catch {
 		return ending{failure: f.wrap([]*Failure{call.failure}, false)}, true
 	}
@@ -225,6 +248,59 @@ func (f *frame) fan(s *Stmt) (ending, bool) {
 			return end, true
 		}
 		sum = Mix(sum, f.vars[s.Var])
+	}
+	f.vars[s.Var] = sum
+	return ending{}, false
+}
+
+// group runs branches. A branch has no outcome: it runs again with the scope around it.
+func (f *frame) group(s *Stmt) (ending, bool) {
+	branches := make([]*future, s.N)
+	for i := range branches {
+		e := f.claim(Callee{"branch", "branch"}, "", 0)
+		if e == nil {
+			return ending{state: diverged}, true
+		}
+		branches[i] = &future{entry: e}
+		f.running = append(f.running, branches[i])
+		if f.m.skip && e.blocked() {
+			branches[i].state = suspended
+			f.m.out.Open = openQuestions(e.inner, false, f.m.out.Open)
+			continue
+		}
+		if e.inner == nil {
+			e.inner = &record{}
+		}
+		inner := &frame{
+			m: f.m, rec: e.inner, path: f.path + "/branch", site: Site(f.site, s.ID, append(f.turns, i)),
+			vars: f.vars, delivered: map[*entry]int{},
+		}
+		inner.vars[0] = Mix(inner.vars[0], i)
+		end := inner.run(s.Body)
+		if end.failure != nil && end.state == normal {
+			end.failure.entry = e
+			end.failure.Tasks = append([]string{"branch"}, end.failure.Tasks...)
+			e.failure = end.failure
+		}
+		branches[i].ending = end
+	}
+	sum := 0
+	var failed *future
+	for _, b := range branches {
+		switch {
+		case b.state != normal:
+			return ending{state: b.state}, true
+		case b.failure == nil:
+			sum = Mix(sum, b.value)
+		default:
+			f.deliver(b)
+			if failed == nil {
+				failed = b
+			}
+		}
+	}
+	if failed != nil {
+		return f.settle(s, failed)
 	}
 	f.vars[s.Var] = sum
 	return ending{}, false
@@ -319,7 +395,12 @@ func (f *frame) ask(s *Stmt) (ending, bool) {
 // start calls a task; the call is over when it returns, since nothing
 // that the caller does meanwhile can change how it ends.
 func (f *frame) start(s *Stmt, input int) *future {
-	e := f.claim(Callee{Kind: "task", Name: s.Task}, s.Keyed(f.turns), input)
+	task := f.m.program.Task(s.Task)
+	callee := Callee{Kind: "task", Name: s.Task}
+	if task.Nested {
+		callee.Kind = "entrypoint"
+	}
+	e := f.claim(callee, s.Keyed(f.turns), input)
 	if e == nil {
 		return &future{ending: ending{state: diverged}}
 	}
@@ -332,19 +413,23 @@ func (f *frame) start(s *Stmt, input int) *future {
 		call.state = suspended
 		f.m.out.Open = openQuestions(e.inner, false, f.m.out.Open)
 	default:
-		call.ending = f.perform(e, f.m.program.Task(s.Task), Site(f.site, s.ID, f.turns))
+		call.ending = f.perform(e, task, Site(f.site, s.ID, f.turns))
 	}
 	return call
 }
 
 // perform runs a call through its attempts.
 func (f *frame) perform(e *entry, task *Task, site string) ending {
+	attempts := task.Attempts
+	if attempts == 0 && !task.Nested {
+		attempts = f.m.program.Attempts
+	}
 	for {
 		end := f.try(e, task, site)
 		if end.state != normal {
 			return end
 		}
-		if end.failure != nil && e.attempt-e.spent < task.Attempts {
+		if end.failure != nil && e.attempt-e.spent < attempts {
 			if e.inner != nil {
 				e.inner.supersede(end.failure)
 			}

@@ -7,8 +7,10 @@ import (
 
 // Program is a workflow as data.
 type Program struct {
-	Body  []Stmt // of the entrypoint
-	Tasks []Task // a task calls only tasks that stand after it
+	Body []Stmt // of the entrypoint
+	// Attempts that the retry policy of the entrypoint, and so of tasks that have none of their own, allows; 0: it has none.
+	Attempts int
+	Tasks    []Task // a task calls only tasks that stand after it
 }
 
 // Task of a program. One without a Body is a leaf: a function that makes no
@@ -18,6 +20,8 @@ type Task struct {
 	Body []Stmt
 	// Former is another Body that the task may have had when it was called, see [Run.Former]; nil: none.
 	Former []Stmt
+	// Nested: it is a nested entrypoint.
+	Nested bool
 	// Attempts that its retry policy allows; 0: it has none.
 	Attempts int
 	// FailFirst attempts of a leaf fail.
@@ -48,6 +52,7 @@ const (
 	Go               // start Task(Arg) as the future Future
 	Await            // Var = the result of Future; nothing, if it was not started
 	Fan              // start Task for each of N, await those in Order, Var = the mix of their results
+	Group            // N branches, each with a scope of its own, run Body; Var = the mix of their results
 	Ask              // Var = the answer to Arg
 	If               // Body if Arg is even, else Else
 	Loop             // Body up to N times, until Var is a multiple of 3
@@ -56,7 +61,7 @@ const (
 	numOps
 )
 
-var opNames = [numOps]string{"let", "call", "go", "await", "fan", "ask", "if", "loop", "fail", "return"}
+var opNames = [numOps]string{"let", "call", "go", "await", "fan", "group", "ask", "if", "loop", "fail", "return"}
 
 func (o Op) String() string { return opNames[o] }
 
@@ -161,13 +166,21 @@ func (s *Stmt) Keyed(turns []int) string {
 // String prints the program for people.
 func (p *Program) String() string {
 	var b strings.Builder
-	b.WriteString("entrypoint:\n")
+	b.WriteString("entrypoint")
+	if p.Attempts > 0 {
+		fmt.Fprintf(&b, ", %d attempts", p.Attempts)
+	}
+	b.WriteString(":\n")
 	printBlock(&b, p.Body, 1)
 	for _, t := range p.Tasks {
 		if !p.calls(t.Name) {
 			continue
 		}
-		fmt.Fprintf(&b, "task %s", t.Name)
+		kind := "task"
+		if t.Nested {
+			kind = "nested entrypoint"
+		}
+		fmt.Fprintf(&b, "%s %s", kind, t.Name)
 		if t.Attempts > 0 {
 			fmt.Fprintf(&b, ", %d attempts", t.Attempts)
 		}
@@ -230,6 +243,8 @@ func (s *Stmt) text() string {
 		text = fmt.Sprintf("v%d = await f%d", s.Var, s.Future)
 	case Fan:
 		text = fmt.Sprintf("v%d = fan %d %s(%s), await %v", s.Var, s.N, s.Task, s.Arg, s.Order)
+	case Group:
+		text = fmt.Sprintf("v%d = %d branches", s.Var, s.N)
 	case Ask:
 		text = fmt.Sprintf("v%d = ask(%s)", s.Var, s.Arg)
 	case If:

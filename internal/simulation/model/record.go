@@ -8,6 +8,8 @@ import (
 
 // Run is the model's record of one run.
 type Run struct {
+	attempt int // of the body
+	spent   int // attempts that its policy doesn't count: those before the run was continued
 	input   int
 	root    *record
 	seq     int // of the last claim
@@ -66,7 +68,7 @@ type entry struct {
 	input    int
 	done     bool
 	value    int
-	failure  *Failure // done, and it failed
+	failure  *Failure // done, and it failed; of a branch: how it failed last
 	attempt  int
 	spent    int     // attempts that the retry policy doesn't count: those before what is around was repeated
 	body     []Stmt  // that runs, once it is known
@@ -76,7 +78,7 @@ type entry struct {
 
 // Callee names what is called.
 type Callee struct {
-	Kind string // "task" or "question"
+	Kind string // "task", "entrypoint", "branch" or "question"
 	Name string
 }
 
@@ -138,7 +140,7 @@ func (r *Run) Continue() bool {
 		return false
 	}
 	r.root.supersede(r.failure)
-	r.failure = nil
+	r.failure, r.spent = nil, r.attempt
 	return true
 }
 
@@ -197,9 +199,10 @@ func (e *entry) blocked() bool {
 // Clone copies a run, but for its questions, which both runs share.
 func (r *Run) Clone() *Run {
 	c := cloner{entries: map[*entry]*entry{}}
-	out := &Run{input: r.input, seq: r.seq, root: c.record(r.root), asked: r.asked, results: maps.Clone(r.results), successes: maps.Clone(r.successes)}
+	out := *r
+	out.root, out.results, out.successes = c.record(r.root), maps.Clone(r.results), maps.Clone(r.successes)
 	out.failure = c.failure(r.failure)
-	return out
+	return &out
 }
 
 type cloner struct{ entries map[*entry]*entry }
