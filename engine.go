@@ -36,7 +36,8 @@ type Options struct {
 	// Errors that [errors.Is] shall find in a [TaskError] though only text is
 	// recorded: each under a code that is stored with the failure. Default: none.
 	Errors map[string]error
-	// Context is the parent of the contexts that runs get. Default: context.Background().
+	// Context is the parent of the contexts that runs get. When it ends, as by a signal, the engine takes no new work
+	// and gives its runs up for other processes; it is still to be closed. Default: context.Background().
 	Context context.Context
 	// Workers bounds how many enqueued, due and orphaned runs this process takes at
 	// once; negative: it takes none. Runs that are started here don't count against it. Default: 64.
