@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -28,6 +29,19 @@ func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q
 // ListQuestions implements [storage.Questions]. Open questions in the order of their asking come from an
 // index; the other orders sort all that match.
 func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (list []storage.Question, err error) {
+	c := b.listCall(&f)
+	err = b.read(ctx, "list questions", func() { list = nil }, func(_ int, r *row) error {
+		q, err := readFullQuestion(r)
+		list = append(list, q)
+		return err
+	}, c)
+	return list, err
+}
+
+func (b *Backend) listCall(f *storage.QuestionFilter) *call {
+	if ofOneRun(f) {
+		return b.runCall(f)
+	}
 	order := " ORDER BY q.asked, q.id"
 	switch f.Order {
 	case storage.ByDeadline:
@@ -37,18 +51,34 @@ func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (
 	}
 	// The page is found first: only its questions are joined with what else is to be known of them.
 	q := b.query("SELECT p.q, r.id, r.thread, r.entrypoint, a.data FROM (SELECT q, q.run_n, q.schema_n FROM SCHEMA.question q")
-	filterQuestions(q, &f)
+	filterQuestions(q, f)
 	if f.After != nil {
 		pageAfter(q, f.Order, f.After)
 	}
 	q.end(order+" LIMIT ", int8Arg(pageSize(f.Limit)))
 	q.end(") p JOIN SCHEMA.run r ON r.n = p.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = p.schema_n" + strings.ReplaceAll(order, "q.", "(p.q)."))
-	err = b.read(ctx, "list questions", func() { list = nil }, func(_ int, r *row) error {
-		q, err := readFullQuestion(r)
-		list = append(list, q)
-		return err
-	}, q.call())
-	return list, err
+	return q.call()
+}
+
+// ofOneRun reports whether f asks for nothing but what one run asks, as the engine does at every pause.
+func ofOneRun(f *storage.QuestionFilter) bool {
+	rest := *f
+	rest.Tenant, rest.Run, rest.States, rest.Limit = "", storage.ID{}, nil, 0
+	return !f.Run.IsZero() && reflect.ValueOf(rest).IsZero()
+}
+
+func (b *Backend) runCall(f *storage.QuestionFilter) *call {
+	c := b.call("SELECT o_question, o_run, o_thread, o_entrypoint, o_schema FROM SCHEMA.run_questions_1($1, $2, $3, $4)")
+	c.hot = true
+	c.text(f.Tenant)
+	c.uuid(f.Run)
+	states := smallsArg(f.States)
+	if len(f.States) == 0 {
+		states.value = nil
+	}
+	c.add(states.oid, states.value)
+	c.int8(pageSize(f.Limit))
+	return c
 }
 
 // CountQuestions implements [storage.Questions].

@@ -140,9 +140,10 @@ func (b *Backend) Poll(ctx context.Context, p storage.Poll) (storage.Polled, err
 // Run implements [storage.Runs].
 func (b *Backend) Run(ctx context.Context, tenant string, id storage.ID) (run storage.Run, err error) {
 	what, found := fmt.Sprintf("read run %s", id), false
-	c := b.call("SELECT r FROM SCHEMA.run r WHERE r.id = $1 AND (r.tenant = $2) IS TRUE")
-	c.uuid(id)
+	c := b.call("SELECT r FROM SCHEMA.run_1($1, $2) r")
+	c.hot = true
 	c.text(tenant)
+	c.uuid(id)
 	err = b.read(ctx, what, func() { found = false }, func(_ int, r *row) error {
 		stored, err := readRun(r.composite())
 		run, found = stored.Run, true

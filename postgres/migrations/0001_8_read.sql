@@ -80,3 +80,34 @@ BEGIN
 	RETURN QUERY SELECT NULL::timestamptz, NULL::SCHEMA.run, NULL::boolean, NULL::SCHEMA.run, q, a.data
 		FROM SCHEMA.question q LEFT JOIN SCHEMA.answer_schema a ON a.n = q.schema_n WHERE q.run_n = v_n AND q.settled IS NULL ORDER BY q.seq, q.change;
 END $$;
+
+-- run_1 is one run, or no row.
+CREATE FUNCTION SCHEMA.run_1(p_tenant text, p_run uuid) RETURNS TABLE (o_run SCHEMA.run)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	SELECT * INTO o_run FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE;
+	IF FOUND THEN
+		RETURN NEXT;
+	END IF;
+END $$;
+
+-- run_questions_1 are the questions of one run, of certain states or, with NULL, of all, the oldest first.
+CREATE FUNCTION SCHEMA.run_questions_1(p_tenant text, p_run uuid, p_states smallint[], p_limit bigint)
+RETURNS TABLE (o_question SCHEMA.question, o_run uuid, o_thread text, o_entrypoint text, o_schema bytea)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+DECLARE
+	v_run record;
+BEGIN
+	SELECT r.n, r.thread, r.entrypoint INTO v_run FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE;
+	IF FOUND THEN
+		RETURN QUERY SELECT q, p_run, v_run.thread, v_run.entrypoint, a.data
+			FROM SCHEMA.question q LEFT JOIN SCHEMA.answer_schema a ON a.n = q.schema_n
+			WHERE q.run_n = v_run.n AND (p_states IS NULL OR q.state = ANY (p_states)) ORDER BY q.asked, q.id LIMIT p_limit;
+	END IF;
+END $$;
