@@ -18,8 +18,8 @@ type Backend interface {
 	Join(ctx context.Context, name string) (Membership, error)
 
 	// Watch calls fn after every change of a run or a question that the backend learns of, made by
-	// this process or another, until stop is called; also when a member leaves runs behind. fn must not block and may
-	// be called from several goroutines. Notes may be merged, never
+	// this process or another, until stop is called; also when a member leaves runs behind. fn must not block, may
+	// be called from several goroutines, and before Watch has returned. Notes may be merged, never
 	// lost for good: what was missed (a lost connection, say) ends in a note with a zero Run.
 	Watch(fn func(Note)) (stop func())
 

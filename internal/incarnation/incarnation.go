@@ -135,11 +135,10 @@ func (m *membership) Leave(ctx context.Context) error {
 	return do(m.backend, func() error { return m.Membership.Leave(ctx) })
 }
 
-// Watch implements [storage.Backend]. A dead process is told nothing.
+// Watch implements [storage.Backend]. A dead process is told nothing. The view's lock is not held
+// while the backend is asked: it may tell of a change, from another goroutine, before it returns.
 func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ended {
+	if b.Dead() {
 		return func() {}
 	}
 	stop = sync.OnceFunc(b.inner.Watch(func(n storage.Note) {
@@ -147,7 +146,13 @@ func (b *Backend) Watch(fn func(storage.Note)) (stop func()) {
 			fn(n)
 		}
 	}))
+	b.mu.Lock()
+	ended := b.ended
 	b.watches = append(b.watches, stop)
+	b.mu.Unlock()
+	if ended {
+		stop()
+	}
 	return stop
 }
 

@@ -107,3 +107,28 @@ func (h *held) PutThread(ctx context.Context, t storage.Thread) error {
 	<-h.release
 	return h.Backend.PutThread(ctx, t)
 }
+
+// eager tells of a change while it is being watched for, and waits until it is heard.
+type eager struct{ storage.Backend }
+
+func (e eager) Watch(fn func(storage.Note)) (stop func()) {
+	stop = e.Backend.Watch(fn)
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		fn(storage.Note{Queued: true})
+	}()
+	<-heard
+	return stop
+}
+
+func TestToldBeforeWatchReturns(t *testing.T) {
+	t.Parallel()
+	told := 0
+	b := incarnation.New(eager{memory.New(nil)}, true)
+	defer b.Close()
+	b.Watch(func(storage.Note) { told++ })
+	if told != 1 {
+		t.Errorf("told %d times, want once", told)
+	}
+}
