@@ -10,6 +10,8 @@ import (
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/fermatatest"
+	"github.com/fermata-go/fermata/storage"
+	"github.com/fermata-go/fermata/storage/memory"
 )
 
 // The context of an engine often ends with a signal. What was under way then is no failure of the
@@ -142,4 +144,70 @@ func TestCloseWithinATask(t *testing.T) {
 			t.Errorf("result %q", got)
 		}
 	})
+}
+
+// slowPoll is a backend whose replies to a poll that gave something come late.
+type slowPoll struct {
+	storage.Backend
+	taken chan struct{} // told of each such reply
+	reply chan struct{} // closed to let them come
+}
+
+func (b *slowPoll) Poll(ctx context.Context, poll storage.Poll) (storage.Polled, error) {
+	polled, err := b.Backend.Poll(ctx, poll)
+	if len(polled.Runs) > 0 {
+		b.taken <- struct{}{}
+		<-b.reply
+	}
+	return polled, err
+}
+
+func TestCloseGivesBackWhatItWasBeingGiven(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		hurry bool
+	}{{"at leisure", false}, {"in a hurry", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, hurry := context.WithCancel(t.Context())
+			defer hurry()
+			backend := &slowPoll{Backend: memory.New(nil), taken: make(chan struct{}, 1), reply: make(chan struct{})}
+			defer backend.Backend.Close()
+			graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+			web, err := fermata.New(backend, &fermata.Options{Workers: -1}, graph)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer web.Close(t.Context())
+			worker, err := fermata.New(backend, nil, graph)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run, err := graph.On(web).Thread("1").Start(t.Context(), "x", fermata.Enqueue())
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-backend.taken
+			closed := make(chan error, 1)
+			go func() { closed <- worker.Close(ctx) }()
+			for !errors.Is(err, fermata.ErrClosed) { // until Close has begun
+				_, err = worker.Answer(t.Context(), fermata.ID{1}, "x")
+			}
+			if c.hurry {
+				hurry()
+			}
+			close(backend.reply)
+			if err := <-closed; err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			left, err := backend.Run(t.Context(), "", storage.ID(run.ID()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left.Status == storage.Running || left.Crashes > 0 {
+				t.Errorf("the run is %s, after %d crashes; want it queued, or finished", left.Status, left.Crashes)
+			}
+		})
+	}
 }

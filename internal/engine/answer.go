@@ -47,13 +47,14 @@ func (e *Engine) Answer(ctx context.Context, a Answer) (*Handle, error) {
 func (e *Engine) AnswerMany(ctx context.Context, answers []Answer) []Answered {
 	const op = "answer"
 	results := make([]Answered, len(answers))
-	member, err := e.member(op)
+	member, err := e.enter(op)
 	if err != nil {
 		for i := range results {
 			results[i].Err = err
 		}
 		return results
 	}
+	defer e.leave()
 	var settlements []storage.Settlement
 	var of []int // settlement to answer
 	entries := make([]*Entry, len(answers))
@@ -269,10 +270,11 @@ func (e *Engine) Withdraw(ctx context.Context, tenant string, question storage.I
 	if by.Kind == "" {
 		by.Kind = "person"
 	}
-	member, err := e.member(op)
+	member, err := e.enter(op)
 	if err != nil {
 		return nil, err
 	}
+	defer e.leave()
 	q, err := e.backend.Question(ctx, tenant, question)
 	if err != nil {
 		return nil, questionError(op, question, err)

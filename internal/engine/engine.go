@@ -83,6 +83,7 @@ type Engine struct {
 	defs     sync.Map       // definition to its identity
 	backlog  atomic.Bool    // the last look at the queue left some there
 	all      sync.WaitGroup // executions and the keeper
+	taking   sync.WaitGroup // what may take runs; nothing is added once closed is set
 
 	mu         sync.Mutex
 	membership storage.Membership
@@ -90,6 +91,7 @@ type Engine struct {
 	later      map[storage.ID]overdue // runs to take up again
 	retired    []storage.Membership   // see retire
 	closed     bool
+	over       bool // nothing executes here any more
 
 	gone     chan struct{} // closed when nothing of the engine is left
 	closeErr error         // set before that
@@ -185,8 +187,9 @@ func (e *Engine) entry(op, name string) (*Entry, error) {
 	return nil, &Error{Op: op, Reason: ErrUnknownEntry, Err: fmt.Errorf("%q", name), Hint: "pass the entrypoint to New"}
 }
 
-// member is who this engine is to the backend; an error after Close.
-func (e *Engine) member(op string) (storage.ID, error) {
+// enter begins what may take runs for this engine, which does not end before leave. It returns who
+// the engine is to the backend; an error after Close.
+func (e *Engine) enter(op string) (storage.ID, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || e.draining.Load() {
@@ -195,8 +198,12 @@ func (e *Engine) member(op string) (storage.ID, error) {
 	if e.options.Base.Err() != nil {
 		return storage.ID{}, &Error{Op: op, Reason: ErrClosed, Hint: "the engine's own context has ended: it takes no new work"}
 	}
+	e.taking.Add(1)
 	return e.membership.ID(), nil
 }
+
+// leave ends what enter began.
+func (e *Engine) leave() { e.taking.Done() }
 
 // launch executes a run that the backend has given to member. It returns nil
 // if the engine has closed meanwhile: the run is then that of a member that left.
@@ -296,29 +303,40 @@ func (e *Engine) keep() {
 		case <-e.wake:
 		case <-timer.C:
 		}
-		if e.draining.Load() {
-			timer.Reset(e.options.Tick)
-			continue
-		}
-		e.inspect()
-		e.takeUp()
-		e.dismiss(e.base)
-		wait := e.options.Tick
-		if next := e.poll(); !next.IsZero() {
-			wait = max(0, min(wait, next.Sub(e.now())))
-		}
-		timer.Reset(wait)
+		timer.Reset(e.round())
 	}
 }
 
+// round looks once at what is due, queued or unowned, and says when to look again.
+func (e *Engine) round() (wait time.Duration) {
+	wait = e.options.Tick
+	if _, err := e.enter("look for work"); err != nil {
+		return wait
+	}
+	defer e.leave()
+	e.inspect()
+	e.takeUp()
+	e.dismiss(e.base)
+	if next := e.poll(); !next.IsZero() {
+		wait = max(0, min(wait, next.Sub(e.now())))
+	}
+	return wait
+}
+
+// replyTime is how long a poll is waited for: its reply is worth having also when the engine
+// closes, since what was taken then can be given back.
+const replyTime = 10 * time.Second
+
 // poll takes runs from the backend and says when something is due next.
 func (e *Engine) poll() (next time.Time) {
-	for {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
+	defer cancel()
+	for !e.draining.Load() {
 		e.mu.Lock()
 		free := e.options.Workers - len(e.live)
 		member := e.membership.ID()
 		e.mu.Unlock()
-		polled, err := e.backend.Poll(e.base, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free)})
+		polled, err := e.backend.Poll(ctx, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free)})
 		if err != nil {
 			if e.base.Err() == nil && !errors.Is(err, storage.ErrClosed) {
 				e.log.Error("looking for work failed", "error", err)
@@ -330,23 +348,24 @@ func (e *Engine) poll() (next time.Time) {
 		}
 		e.offset.Store(int64(time.Until(polled.Now)))
 		for _, run := range polled.Runs {
-			e.adopt(member, run)
+			e.adopt(ctx, member, run)
 		}
 		e.backlog.Store(polled.More)
 		if !polled.More || len(polled.Runs) == 0 {
 			return polled.Next
 		}
 	}
+	return time.Time{}
 }
 
 // adopt executes a run that Poll has given to this engine.
-func (e *Engine) adopt(member storage.ID, run storage.Run) {
+func (e *Engine) adopt(ctx context.Context, member storage.ID, run storage.Run) {
 	if x := e.running(run.ID); x != nil && x.token < run.Token {
 		// What it was before has yet to end; others need not wait for that.
-		e.all.Go(func() { e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0) })
+		e.taking.Go(func() { e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0) })
 		return
 	}
-	e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
+	e.execute(ctx, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
 }
 
 // takeUp takes up runs that are this process's, and that nothing here executes.
@@ -437,6 +456,7 @@ const closeGrace = time.Second
 // end ends what is left of the engine when no run executes here any more.
 func (e *Engine) end() {
 	defer close(e.gone)
+	e.taking.Wait()
 	e.waitIdle()
 	e.unbind()
 	e.abort(ErrClosed)
@@ -452,7 +472,7 @@ func (e *Engine) end() {
 	}
 }
 
-// waitIdle returns when no run executes here.
+// waitIdle returns when no run executes here, and none will.
 func (e *Engine) waitIdle() {
 	for {
 		e.mu.Lock()
@@ -461,6 +481,7 @@ func (e *Engine) waitIdle() {
 			some = x
 			break
 		}
+		e.over = some == nil
 		e.mu.Unlock()
 		if some == nil {
 			return

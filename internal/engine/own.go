@@ -13,7 +13,7 @@ import (
 func (e *Engine) hold(ctx context.Context, entry *Entry, member storage.ID, run storage.Run, skip bool) (x *execution, mine bool) {
 	for {
 		e.mu.Lock()
-		if e.closed {
+		if e.over {
 			e.mu.Unlock()
 			return nil, false
 		}

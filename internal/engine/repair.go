@@ -42,10 +42,11 @@ func (e *Engine) Repair(ctx context.Context, tenant, thread string, repair Repai
 	if err != nil {
 		return nil, err
 	}
-	member, err := e.member(op)
+	member, err := e.enter(op)
 	if err != nil {
 		return nil, err
 	}
+	defer e.leave()
 	d := parked.Divergence
 	audit, err := json.Marshal(map[string]any{"by": repair.By, "reason": repair.Reason, "divergence": d})
 	if err != nil {

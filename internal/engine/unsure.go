@@ -64,7 +64,7 @@ func (e *Engine) takeUpOne(member storage.ID, o overdue) error {
 			return err
 		}
 	}
-	e.adopt(member, row)
+	e.adopt(e.base, member, row)
 	return nil
 }
 

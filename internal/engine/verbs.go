@@ -65,10 +65,11 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	if err := checkThread(op, r.Thread); err != nil {
 		return nil, err
 	}
-	member, err := e.member(op)
+	member, err := e.enter(op)
 	if err != nil {
 		return nil, err
 	}
+	defer e.leave()
 	run := storage.Run{
 		ID: r.Run, Tenant: r.Tenant, Thread: r.Thread, Entrypoint: entry.Name,
 		Input: r.Input, Config: r.Config, Metadata: r.Metadata, Source: r.Source,
@@ -210,10 +211,11 @@ func (e *Engine) Continue(ctx context.Context, r ContinueRequest) (*Handle, erro
 	if err != nil {
 		return nil, err
 	}
-	member, err := e.member(op)
+	member, err := e.enter(op)
 	if err != nil {
 		return nil, err
 	}
+	defer e.leave()
 	failure := (*Failure)(nil)
 	if run.Status == storage.Failed {
 		if failure, err = e.decodeFailure(run.Error, 0); err != nil {
