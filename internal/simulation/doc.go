@@ -20,6 +20,8 @@
 //     call is never executed again.
 //   - A question keeps its id over crashes, is asked once, and its answer is used once.
 //   - All readers of a run's events get one sequence.
+//   - Several processes and people at several threads: a thread has one active run, a question one
+//     winner, only the owner of a run has effects, and every run comes to an end.
 //   - A program that isn't the recorded one gets the values of the calls that are
 //     unchanged, or is parked with both sides named; nothing in between.
 //

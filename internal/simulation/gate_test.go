@@ -134,7 +134,13 @@ func (g *gate) Head(ctx context.Context, tenant, thread string) (storage.Head, e
 }
 
 func (g *gate) Join(ctx context.Context, name string) (storage.Membership, error) {
-	return pass(ctx, g, "join", func() (storage.Membership, error) { return g.Backend.Join(ctx, name) })
+	return pass(ctx, g, "join", func() (storage.Membership, error) {
+		m, err := g.Backend.Join(ctx, name)
+		if err == nil {
+			g.process.joined(m.ID())
+		}
+		return m, err
+	})
 }
 
 func (g *gate) Now(ctx context.Context) (time.Time, error) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/internal/incarnation"
 	"github.com/fermata-go/fermata/internal/simulation/model"
 )
 
@@ -18,8 +19,51 @@ func retries(attempts int) fermata.PolicyOption {
 	})
 }
 
-// define makes the tasks of the program, as a process does when it starts.
-func (p *process) define() {
+// interpreter is the code of a process that runs a program.
+type interpreter struct {
+	*process
+	program  *model.Program
+	settings settings
+	ledger   *ledger
+	graph    *fermata.Entrypoint[int, int]
+	tasks    map[string]callable
+}
+
+// interpret starts a process with the program as its code.
+func interpret(number int, d director, data *incarnation.Backend, l *ledger, program *model.Program, s settings) (*interpreter, error) {
+	p := &interpreter{program: program, settings: s, ledger: l}
+	options := fermata.Options{VerifyReplay: s.Verify, Tick: s.Tick}
+	process, err := boot(number, d, data, options, func(self *process) []fermata.Definition {
+		p.process = self
+		p.define()
+		return []fermata.Definition{p.graph}
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.process = process
+	return p, nil
+}
+
+// thread is the thread with this id, as seen by the process.
+func (p *interpreter) thread(id string) *fermata.Thread[int, int] {
+	return p.graph.On(p.engine).Thread(id)
+}
+
+// define makes the definitions of the program, as a process does when it starts.
+func (p *interpreter) define() {
+	var options []fermata.EntrypointOption
+	if p.settings.MaxConcurrency > 0 {
+		options = append(options, fermata.MaxConcurrency(p.settings.MaxConcurrency))
+	}
+	if p.settings.Lenient {
+		options = append(options, fermata.Lenient())
+	}
+	if p.program.Attempts > 0 {
+		options = append(options, retries(p.program.Attempts))
+	}
+	options = append(options, fermata.WithDurability(p.settings.Durability))
+	p.graph = fermata.NewEntrypoint(entrypoint, p.body, options...)
 	p.tasks = map[string]callable{}
 	for i := range p.program.Tasks {
 		t := &p.program.Tasks[i]
@@ -34,7 +78,7 @@ func (p *process) define() {
 			}
 			at.life += fmt.Sprintf(".%d", fermata.Attempt(ctx))
 			if t.Body == nil {
-				return p.ledger.execute(ctx, p, t, at, in, fermata.Attempt(ctx))
+				return p.ledger.execute(ctx, p.process, t, at, in, fermata.Attempt(ctx))
 			}
 			return p.scope(ctx, at, t.Body, in)
 		}
@@ -51,7 +95,7 @@ type callable interface {
 	Go(ctx context.Context, in int, options ...fermata.CallOption) *fermata.Future[int]
 }
 
-func (p *process) body(ctx context.Context, in int) (int, error) {
+func (p *interpreter) body(ctx context.Context, in int) (int, error) {
 	return p.scope(ctx, place{life: fmt.Sprintf("%s.%d", p.ledger.life(), fermata.Attempt(ctx))}, p.program.Body, in)
 }
 
@@ -70,7 +114,7 @@ func placeOf(ctx context.Context) place {
 }
 
 // scope interprets the body of an entrypoint or of a task.
-func (p *process) scope(ctx context.Context, at place, body []model.Stmt, in int) (int, error) {
+func (p *interpreter) scope(ctx context.Context, at place, body []model.Stmt, in int) (int, error) {
 	f := &frame{p: p, at: at}
 	f.vars[0] = in
 	end := f.run(ctx, body)
@@ -78,7 +122,7 @@ func (p *process) scope(ctx context.Context, at place, body []model.Stmt, in int
 }
 
 type frame struct {
-	p       *process
+	p       *interpreter
 	at      place
 	vars    [model.NumVars]int
 	futures [model.NumFutures]*pending
@@ -174,7 +218,7 @@ func (f *frame) start(ctx context.Context, s *model.Stmt, input int) *pending {
 func (f *frame) settle(ctx context.Context, s *model.Stmt, call *pending) *ending {
 	value, err := call.Result(ctx)
 	if failure, ok := err.(*fermata.TaskError); ok { //nolint:errorlint // nothing may wrap it
-		f.p.ledger.deliver(f.p, call.site, f.at.life, model.MixString(failure.Error()))
+		f.p.ledger.deliver(f.p.process, call.site, f.at.life, model.MixString(failure.Error()))
 		if !s.Catch {
 			return &ending{err: fmt.Errorf("statement %d: %w", s.ID, err)}
 		}
@@ -185,7 +229,7 @@ func (f *frame) settle(ctx context.Context, s *model.Stmt, call *pending) *endin
 	if err != nil {
 		return f.stopped(s, err)
 	}
-	f.p.ledger.deliver(f.p, call.site, f.at.life, value)
+	f.p.ledger.deliver(f.p.process, call.site, f.at.life, value)
 	f.vars[s.Var] = value
 	return nil
 }

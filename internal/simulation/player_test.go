@@ -28,7 +28,7 @@ type player struct {
 	input     int
 	run       fermata.ID
 	reader    *reader
-	process   *process
+	process   *interpreter
 	processes int
 	sent      int // answers
 	trouble   int // verbs that got an error
@@ -116,7 +116,7 @@ func (p *player) alive() error {
 		if p.processes++; p.processes > 100 {
 			return errors.New("no process stays up")
 		}
-		born, err := boot(p.processes, p.director, p.open(), p.ledger, p.program, p.settings)
+		born, err := interpret(p.processes, p.director, p.open(), p.ledger, p.program, p.settings)
 		if err != nil {
 			if born == nil && !transient(err) {
 				return fmt.Errorf("new engine: %w", err)

@@ -3,12 +3,13 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/internal/incarnation"
-	"github.com/fermata-go/fermata/internal/simulation/model"
+	"github.com/fermata-go/fermata/storage"
 )
 
 // process is one life of the program under test: code, an engine, and its view of the database.
@@ -16,17 +17,15 @@ type process struct {
 	number   int
 	director director
 	backend  *incarnation.Backend
-	ledger   *ledger
-	program  *model.Program
-	settings settings
+	engine   *fermata.Engine
 
 	dead   chan struct{}
 	once   sync.Once
 	ctx    context.Context // of the people in front of it
 	cancel context.CancelFunc
-	engine *fermata.Engine
-	graph  *fermata.Entrypoint[int, int]
-	tasks  map[string]callable
+
+	mu      sync.Mutex
+	members []storage.ID // that it was to the database
 }
 
 // settings are what a case may vary in the same program.
@@ -55,32 +54,18 @@ const (
 // entrypoint is the name that all simulated workflows have.
 const entrypoint = "graph"
 
-// boot starts a process. It may die before it is up: then the error is set.
-func boot(number int, d director, data *incarnation.Backend, l *ledger, p *model.Program, s settings) (*process, error) {
-	out := &process{number: number, director: d, backend: data, ledger: l, program: p, settings: s, dead: make(chan struct{})}
-	out.ctx, out.cancel = context.WithCancel(context.Background())
-	var options []fermata.EntrypointOption
-	if s.MaxConcurrency > 0 {
-		options = append(options, fermata.MaxConcurrency(s.MaxConcurrency))
-	}
-	if s.Lenient {
-		options = append(options, fermata.Lenient())
-	}
-	if p.Attempts > 0 {
-		options = append(options, retries(p.Attempts))
-	}
-	options = append(options, fermata.WithDurability(s.Durability))
-	out.define()
-	out.graph = fermata.NewEntrypoint(entrypoint, out.body, options...)
+// boot starts a process that runs these entrypoints. It may die before it is up: then the error is set.
+func boot(number int, d director, data *incarnation.Backend, options fermata.Options, code func(*process) []fermata.Definition) (*process, error) {
+	p := &process{number: number, director: d, backend: data, dead: make(chan struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	options.Name = fmt.Sprintf("process %d", number)
+	options.MaxCrashes = 1 << 20
 	var err error
-	out.engine, err = fermata.New(&gate{data, out}, &fermata.Options{
-		Name: fmt.Sprintf("process %d", number), MaxCrashes: 1 << 20, VerifyReplay: s.Verify, Tick: s.Tick,
-	}, out.graph)
-	if err != nil {
-		out.die()
+	if p.engine, err = fermata.New(&gate{data, p}, &options, code(p)...); err != nil {
+		p.die()
 		return nil, err
 	}
-	return out, nil
+	return p, nil
 }
 
 // die is the death of the process: what it was about to do is not done.
@@ -114,5 +99,16 @@ func (p *process) bury() error {
 	return err
 }
 
-// thread is the thread with this id, as seen by the process.
-func (p *process) thread(id string) *fermata.Thread[int, int] { return p.graph.On(p.engine).Thread(id) }
+// joined notes who the process is to the database.
+func (p *process) joined(member storage.ID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.members = append(p.members, member)
+}
+
+// owns reports whether the owner of a run is the process.
+func (p *process) owns(owner storage.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.members, owner)
+}

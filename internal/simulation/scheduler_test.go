@@ -25,6 +25,8 @@ type scheduler struct {
 	log     []entry
 	stopped bool
 	arrived chan struct{}
+	// after, if not nil, is called when everything stands still after a step; an error ends the world.
+	after func() error
 }
 
 type held struct {
@@ -78,6 +80,11 @@ func (s *scheduler) run(done <-chan struct{}) error {
 			return nil
 		default:
 		}
+		if s.after != nil {
+			if err := s.after(); err != nil {
+				return err
+			}
+		}
 		switch h := s.next(); {
 		case h != nil:
 			if s.count > s.limit {
@@ -115,6 +122,13 @@ func (s *scheduler) world(people func() error) error {
 		return err
 	}
 	return result
+}
+
+// mend ends all faults.
+func (s *scheduler) mend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fates = nil
 }
 
 // next lets one step go and returns it; nil: none waits.
