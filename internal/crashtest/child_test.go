@@ -33,6 +33,10 @@ type orders struct {
 	HangIn []int
 	// DieIn are steps whose function kills the process.
 	DieIn []int
+	// StallIn is the step at whose start the child's disk stops to write.
+	StallIn int
+	// Durability of a line and of a fan.
+	Durability fermata.Durability
 	// Takes: the child takes up runs by itself.
 	Takes bool
 	// Tick is how often it then looks for them though it was told of nothing. Default: 20 ms.
@@ -41,6 +45,7 @@ type orders struct {
 	Tells bool
 
 	goOn chan struct{} // closed when steps need not hang any more
+	disk *stalling
 }
 
 const ordersVariable = "FERMATA_CRASHTEST_ORDERS"
@@ -90,6 +95,7 @@ func (o *orders) carryOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.disk = newStalling(backend)
 	options := &fermata.Options{Workers: -1, Tick: o.Tick}
 	if o.Takes {
 		options.Workers = 0 // the default
@@ -103,7 +109,7 @@ func (o *orders) carryOut(ctx context.Context) error {
 		options.Logger = slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
 	line, fan := o.workflows()
-	engine, err := fermata.New(backend, options, line, fan, o.rounds())
+	engine, err := fermata.New(o.disk, options, line, fan, o.rounds())
 	if err != nil {
 		return err
 	}
@@ -152,7 +158,7 @@ func (o *orders) workflows() (line, fan *fermata.Entrypoint[int, int]) {
 			sum += got
 		}
 		return sum, nil
-	})
+	}, fermata.WithDurability(o.Durability))
 	fan = fermata.NewEntrypoint("fan", func(ctx context.Context, width int) (int, error) {
 		futures := make([]*fermata.Future[int], width)
 		for i := range futures {
@@ -167,7 +173,7 @@ func (o *orders) workflows() (line, fan *fermata.Entrypoint[int, int]) {
 			sum += n
 		}
 		return sum, err
-	})
+	}, fermata.WithDurability(o.Durability))
 	return line, fan
 }
 
@@ -192,6 +198,9 @@ func (o *orders) effect(n int) error {
 	_, err = fmt.Fprintf(ledger, "%d %d\n", os.Getpid(), n)
 	if err := errors.Join(err, ledger.Close()); err != nil {
 		return err
+	}
+	if o.StallIn == n {
+		close(o.disk.stall)
 	}
 	if slices.Contains(o.DieIn, n) {
 		die()
