@@ -150,8 +150,8 @@ const (
 	// sees it, and the input before the first task starts.
 	Sync = engine.Sync
 	// Async: results are written in order while the run goes on; a crash may
-	// lose the last of them (at most 1,024 records), whose tasks run again. All are on disk before the run's
-	// end or pause is known.
+	// lose the last of them, whose tasks run again: at most 1,024 records, of which a task has two. The code waits
+	// when so many are behind. All are on disk before the run's end or pause is known.
 	Async = engine.Async
 	// Exit: results are written with the run's end or pause; a crash before
 	// that repeats all since the run's start or resume.

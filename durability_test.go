@@ -1,0 +1,148 @@
+package fermata_test
+
+import (
+	"context"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/sqlite"
+	"github.com/fermata-go/fermata/storage"
+	"github.com/fermata-go/fermata/storage/memory"
+)
+
+// disk is a backend that counts its appends, and takes some time for each.
+type disk struct {
+	storage.Backend
+	appends atomic.Int64
+	takes   time.Duration
+	stalled chan struct{} // not nil: appends wait until it is closed
+}
+
+func (d *disk) Append(ctx context.Context, units []storage.Unit) ([]storage.Committed, error) {
+	d.appends.Add(1)
+	if d.stalled != nil {
+		<-d.stalled
+	}
+	if d.takes > 0 {
+		timer := time.NewTimer(d.takes)
+		defer timer.Stop()
+		<-timer.C
+	}
+	return d.Backend.Append(ctx, units)
+}
+
+var durabilities = []struct {
+	name string
+	mode fermata.Durability
+}{{"sync", fermata.Sync}, {"async", fermata.Async}, {"exit", fermata.Exit}}
+
+// chain is a workflow of as many steps as its input says, one after the other.
+func chain(d fermata.Durability, step func()) *fermata.Entrypoint[int, int] {
+	task := fermata.NewTask("step", func(_ context.Context, n int) (int, error) {
+		step()
+		return n, nil
+	})
+	return fermata.NewEntrypoint("chain", func(ctx context.Context, length int) (int, error) {
+		for n := range length {
+			if _, err := task.Call(ctx, n); err != nil {
+				return 0, err
+			}
+		}
+		return length, nil
+	}, fermata.WithDurability(d))
+}
+
+// TestCommitsOfEachDurability: on a disk that takes ten times as long as a step, every step waits for the disk
+// under Sync, ten share a commit under Async, and Exit writes once.
+func TestCommitsOfEachDurability(t *testing.T) {
+	const steps = 200
+	commits := map[string]int64{}
+	took := map[string]time.Duration{}
+	for _, d := range durabilities {
+		synctest.Test(t, func(t *testing.T) {
+			memory := memory.New(nil)
+			defer memory.Close()
+			disk := &disk{Backend: memory, takes: time.Millisecond}
+			flow := chain(d.mode, func() { <-time.After(100 * time.Microsecond) })
+			engine, err := fermata.New(disk, nil, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer engine.Close(t.Context())
+			began := time.Now()
+			if _, err := flow.On(engine).Thread("1").Invoke(t.Context(), steps); err != nil {
+				t.Fatal(err)
+			}
+			commits[d.name], took[d.name] = disk.appends.Load(), time.Since(began)
+		})
+	}
+	t.Logf("%d steps: commits %v, time %v", steps, commits, took)
+	want(t, "commits under Sync", commits["sync"], steps+1)
+	if n := commits["async"]; n < steps/10 || n > steps/10+3 {
+		t.Errorf("%d commits under Async, want about %d", n, steps/10)
+	}
+	want(t, "commits under Exit", commits["exit"], 1)
+	if took["async"] > took["exit"]+5*time.Millisecond || took["sync"] < 10*took["async"] {
+		t.Errorf("under Async the run waits for the disk: %v", took)
+	}
+}
+
+// TestAsyncIsBounded: code of an Async run goes on while the disk is stuck until 1,024 records are behind, and then waits.
+func TestAsyncIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := memory.New(nil)
+		defer memory.Close()
+		disk := &disk{Backend: memory, stalled: make(chan struct{})}
+		var begun atomic.Int64
+		flow := chain(fermata.Async, func() { begun.Add(1) })
+		engine, err := fermata.New(disk, nil, flow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close(t.Context())
+		run, err := flow.On(engine).Thread("1").Start(t.Context(), 2000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		// Each step has two records. The result of the last one isn't handed to the code.
+		want(t, "steps while the disk is stuck", begun.Load(), 512)
+		close(disk.stalled)
+		if _, err := run.Result(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "steps", begun.Load(), 2000)
+	})
+}
+
+// BenchmarkDurability runs a chain of 100 steps on SQLite with its default, a wait for the disk per commit.
+func BenchmarkDurability(b *testing.B) {
+	const steps = 100
+	for _, d := range durabilities {
+		b.Run(d.name, func(b *testing.B) {
+			backend, err := sqlite.Open(filepath.Join(b.TempDir(), "bench.db"), nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer backend.Close()
+			flow := chain(d.mode, func() {})
+			engine, err := fermata.New(backend, nil, flow)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer engine.Close(b.Context())
+			before := backend.Stats().Commits
+			for b.Loop() {
+				if _, err := flow.On(engine).Thread(storage.NewID(time.Now()).String()).Invoke(b.Context(), steps); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(backend.Stats().Commits-before)/float64(b.N*steps), "commits/step")
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*steps), "µs/step")
+		})
+	}
+}
