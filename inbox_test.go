@@ -301,35 +301,57 @@ func crowd(b *testing.B, open backendtest.Opener, n int) (*fermata.Engine, []sto
 	return engine, some
 }
 
+// middle is the place after the first half of a list.
+func middle(b *testing.B, engine *fermata.Engine, f fermata.QuestionFilter) string {
+	b.Helper()
+	counts, err := engine.CountQuestions(b.Context(), f)
+	if err != nil {
+		b.Fatal(err)
+	}
+	page, err := engine.Questions(b.Context(), f, fermata.Page{Limit: counts[fermata.QuestionOpen] / 2})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return page.Next
+}
+
+// BenchmarkCrowd is what an inbox costs that has 100,000 open questions.
 func BenchmarkCrowd(b *testing.B) {
 	const n = 100_000
 	backendtest.EachBench(b, func(b *testing.B, open backendtest.Opener) {
 		engine, some := crowd(b, open, n)
 		ctx := b.Context()
 		isOpen := []fermata.QuestionState{fermata.QuestionOpen}
-		for name, f := range map[string]fermata.QuestionFilter{
-			"page":             {States: isOpen},
-			"page of a user":   {States: isOpen, For: &fermata.Principal{Subject: "user7"}},
-			"page by deadline": {States: isOpen, Order: fermata.ByDeadline},
-			"page by priority": {States: isOpen, Order: fermata.ByPriority},
-			"page of a tag":    {States: isOpen, Tags: []string{"tag3"}},
-		} {
-			b.Run(name, func(b *testing.B) {
-				for b.Loop() {
-					page, err := engine.Questions(ctx, f, fermata.Page{Limit: 50})
-					if err != nil || len(page.Questions) != 50 {
-						b.Fatal(len(page.Questions), err)
+		for _, order := range []fermata.QuestionOrder{fermata.ByAsked, fermata.ByDeadline, fermata.ByPriority} {
+			for name, f := range map[string]fermata.QuestionFilter{
+				"all":  {},
+				"user": {For: &fermata.Principal{Subject: "user7"}},
+				"tag":  {Tags: []string{"tag3"}},
+				"due":  {DueBefore: time.Now().Add(2 * time.Hour)},
+			} {
+				f.States, f.Order = isOpen, order
+				for place, after := range map[string]string{"first": "", "middle": middle(b, engine, f)} {
+					b.Run(fmt.Sprintf("%s page of %s by %s", place, name, [...]string{"asked", "deadline", "priority"}[order]), func(b *testing.B) {
+						for b.Loop() {
+							page, err := engine.Questions(ctx, f, fermata.Page{Limit: 50, After: after})
+							if err != nil || len(page.Questions) != 50 {
+								b.Fatal(len(page.Questions), err)
+							}
+						}
+					})
+				}
+				if order > 0 {
+					continue
+				}
+				b.Run("count of "+name, func(b *testing.B) {
+					for b.Loop() {
+						if _, err := engine.CountQuestions(ctx, f); err != nil {
+							b.Fatal(err)
+						}
 					}
-				}
-			})
-		}
-		b.Run("count", func(b *testing.B) {
-			for b.Loop() {
-				if _, err := engine.CountQuestions(ctx, fermata.QuestionFilter{States: isOpen}); err != nil {
-					b.Fatal(err)
-				}
+				})
 			}
-		})
+		}
 		b.Run("answer", func(b *testing.B) {
 			for b.Loop() {
 				if len(some) == 0 {

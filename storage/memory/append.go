@@ -165,7 +165,7 @@ func (b *Backend) ask(r *run, questions []storage.Question, now time.Time) {
 		row.State, row.Asked, row.Deadline = storage.Open, now, cut(row.Deadline)
 		row.Settled, row.Answer, row.By, row.AnswerKey = time.Time{}, nil, storage.Principal{}, ""
 		b.questions[questionKey{row.Tenant, row.ID}] = q
-		b.open[q] = struct{}{}
+		b.open.add(q)
 		r.questions = append(r.questions, q)
 		r.open++
 		if row.Unique != "" {

@@ -17,19 +17,41 @@ func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (
 		return nil, err
 	}
 	defer b.end()
-	compare := ordering(f.Order)
+	var list []storage.Question
+	if onlyOpen(&f) {
+		for q := range b.open.of(&f) {
+			if len(list) == pageSize(f.Limit) {
+				break
+			}
+			if match(&q.row, &f) {
+				list = append(list, q.snapshot())
+			}
+		}
+		return list, nil
+	}
 	var found []*question
-	for q := range b.candidates(f) {
-		if match(&q.row, f) && (f.After == nil || compare(&q.row, f.After) > 0) {
+	for q := range b.candidates(&f) {
+		if match(&q.row, &f) && (f.After == nil || follows(&q.row, &f)) {
 			found = append(found, q)
 		}
 	}
-	slices.SortFunc(found, func(a, b *question) int { return compare(&a.row, &b.row) })
-	var list []storage.Question
+	slices.SortFunc(found, func(a, b *question) int { return compareIn(f.Order, &a.row, &b.row) })
 	for _, q := range found[:min(len(found), pageSize(f.Limit))] {
 		list = append(list, q.snapshot())
 	}
 	return list, nil
+}
+
+// follows reports whether q is not on the pages up to f.After.
+func follows(q *storage.Question, f *storage.QuestionFilter) bool {
+	last := *f.After
+	last.Tenant = f.Tenant
+	return compareIn(f.Order, q, &last) > 0
+}
+
+// onlyOpen reports whether f is about open questions of all threads.
+func onlyOpen(f *storage.QuestionFilter) bool {
+	return len(f.States) == 1 && f.States[0] == storage.Open && f.Run.IsZero() && f.Thread == ""
 }
 
 // CountQuestions implements [storage.Questions].
@@ -38,9 +60,13 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 		return nil, err
 	}
 	defer b.end()
+	f.After, f.Order = nil, storage.ByAsked
+	if !f.DueBefore.IsZero() {
+		f.Order = storage.ByDeadline // which ends where nothing more is due
+	}
 	counts := map[storage.QuestionState]int{}
-	for q := range b.candidates(f) {
-		if match(&q.row, f) {
+	for q := range b.candidates(&f) {
+		if match(&q.row, &f) {
 			counts[q.row.State]++
 		}
 	}
@@ -48,7 +74,7 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 }
 
 // candidates yields all questions that may match, in no order.
-func (b *Backend) candidates(f storage.QuestionFilter) iter.Seq[*question] {
+func (b *Backend) candidates(f *storage.QuestionFilter) iter.Seq[*question] {
 	switch {
 	case !f.Run.IsZero():
 		r := b.runs[runKey{f.Tenant, f.Run}]
@@ -70,13 +96,13 @@ func (b *Backend) candidates(f storage.QuestionFilter) iter.Seq[*question] {
 				}
 			}
 		}
-	case len(f.States) == 1 && f.States[0] == storage.Open:
-		return maps.Keys(b.open)
+	case onlyOpen(f):
+		return b.open.of(f)
 	}
 	return maps.Values(b.questions)
 }
 
-func match(q *storage.Question, f storage.QuestionFilter) bool {
+func match(q *storage.Question, f *storage.QuestionFilter) bool {
 	return q.Tenant == f.Tenant &&
 		(len(f.States) == 0 || slices.Contains(f.States, q.State)) &&
 		(f.Thread == "" || q.Thread == f.Thread) &&
@@ -85,7 +111,7 @@ func match(q *storage.Question, f storage.QuestionFilter) bool {
 		(f.Name == "" || q.Name == f.Name) &&
 		(f.Key == "" || q.Key == f.Key) &&
 		!slices.ContainsFunc(f.Tags, func(tag string) bool { return !slices.Contains(q.Tags, tag) }) &&
-		(f.DueBefore.IsZero() || !q.Deadline.IsZero() && q.Deadline.Before(f.DueBefore)) &&
+		isDue(q, f) &&
 		(f.For == nil || mayAnswer(q, f.For))
 }
 
@@ -98,17 +124,8 @@ func mayAnswer(q *storage.Question, p *storage.Principal) bool {
 		slices.ContainsFunc(p.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })
 }
 
-func ordering(o storage.QuestionOrder) func(a, b *storage.Question) int {
-	first := func(a, b *storage.Question) int { return a.Asked.Compare(b.Asked) }
-	switch o {
-	case storage.ByDeadline:
-		first = func(a, b *storage.Question) int { return compareDeadlines(a.Deadline, b.Deadline) }
-	case storage.ByPriority:
-		first = func(a, b *storage.Question) int { return cmp.Compare(b.Priority, a.Priority) }
-	}
-	return func(a, b *storage.Question) int {
-		return cmp.Or(first(a, b), a.ID.Compare(b.ID))
-	}
+func isDue(q *storage.Question, f *storage.QuestionFilter) bool {
+	return f.DueBefore.IsZero() || !q.Deadline.IsZero() && q.Deadline.Before(f.DueBefore)
 }
 
 func compareDeadlines(a, b time.Time) int {

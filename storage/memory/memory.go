@@ -32,7 +32,6 @@ func New(o *Options) *Backend {
 		runs:      map[runKey]*run{},
 		threads:   map[threadKey]*thread{},
 		questions: map[questionKey]*question{},
-		open:      map[*question]struct{}{},
 		unique:    map[uniqueKey]*question{},
 		members:   map[storage.ID]*member{},
 		ready:     map[string]*queue[*run]{},
@@ -62,7 +61,7 @@ type Backend struct {
 	byNumber  []*run // all runs, oldest first
 	threads   map[threadKey]*thread
 	questions map[questionKey]*question
-	open      map[*question]struct{}
+	open      openQuestions
 	unique    map[uniqueKey]*question // the open question that holds the key
 	feed      feed
 	members   map[storage.ID]*member // the living
@@ -159,7 +158,7 @@ func (b *Backend) Close() error {
 	}
 	b.watchers = nil
 	b.members, b.runs, b.byNumber, b.threads = nil, nil, nil, nil
-	b.questions, b.open, b.unique, b.feed = nil, nil, nil, feed{}
+	b.questions, b.open, b.unique, b.feed = nil, openQuestions{}, nil, feed{}
 	b.ready, b.due, b.deadlines, b.items = nil, nil, nil, nil
 	return nil
 }

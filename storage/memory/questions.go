@@ -96,7 +96,7 @@ func (b *Backend) expire(q *question, now time.Time) {
 func (b *Backend) settle(q *question, state storage.QuestionState, now time.Time) {
 	q.row.State, q.row.Settled = state, now
 	q.run.open--
-	delete(b.open, q)
+	b.open.remove(q)
 	if q.row.Unique != "" {
 		delete(b.unique, uniqueKey{q.row.Tenant, q.row.Name, q.row.Unique})
 	}
@@ -145,7 +145,9 @@ func (b *Backend) Extend(ctx context.Context, tenant string, id storage.ID, dead
 		return storage.Question{}, &storage.SettledError{Question: q.snapshot()}
 	}
 	b.untime(q)
+	b.open.remove(q)
 	q.row.Deadline = cut(deadline)
+	b.open.add(q)
 	b.changed(q)
 	if !deadline.IsZero() {
 		q.at, q.tie, q.timed = q.row.Deadline, q.row.Change, true

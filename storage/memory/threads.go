@@ -176,7 +176,7 @@ func (b *Backend) removeQuestion(q *question) {
 		delete(b.unique, uniqueKey{q.row.Tenant, q.row.Name, q.row.Unique})
 	}
 	b.untime(q)
-	delete(b.open, q)
+	b.open.remove(q)
 	delete(b.questions, questionKey{q.row.Tenant, q.row.ID})
 	b.feed.forget(q)
 }
