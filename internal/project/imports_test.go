@@ -59,6 +59,11 @@ var rules = []rule{
 		why:     "a backend knows the contract, not who calls it, and no other backend: any of them may be left out",
 	},
 	{
+		of:  []string{"sealed"},
+		may: []string{"storage"},
+		why: "it stands between any backend and any engine",
+	},
+	{
 		of:      []string{"internal/engine"},
 		may:     append([]string{"storage"}, leaves...),
 		modules: schemas,
