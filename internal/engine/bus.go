@@ -59,30 +59,37 @@ func Emit(ctx context.Context, kind EventKind, data []byte) error {
 		Namespace: s.namespace(), Attempt: max(1, s.attempt), Data: data,
 	}
 	p.journal.mu.Lock()
-	e.Seq = p.journal.sent
+	e.Seq, e.Token = p.journal.sent, p.run.Token
 	p.bus.publish(e)
 	p.journal.mu.Unlock()
 	p.engine.hub.notify(p.run.ID)
 	return nil
 }
 
+// begun reports whether the execution has come so far that its code may emit, or is over.
+func (x *execution) begun() bool {
+	select {
+	case <-x.done:
+		return true
+	default:
+		return x.pass.Load() != nil
+	}
+}
+
 // transient returns what came to the bus after index, with the last record
 // that readers may see together with it: what comes to the bus later has its place after that.
 func (x *execution) transient(index int64) (sent int64, events []Event, lost int64) {
-	p := x.pass.Load()
-	if p == nil || p.journal == nil {
-		return 0, nil, 0
-	}
-	p.journal.mu.Lock()
-	defer p.journal.mu.Unlock()
-	sent = p.journal.sent
 	select {
 	case <-x.done:
-		sent = keepAll
+		events, lost = x.bus.after(index)
+		return keepAll, events, lost
 	default:
 	}
+	p := x.pass.Load()
+	p.journal.mu.Lock()
+	defer p.journal.mu.Unlock()
 	events, lost = x.bus.after(index)
-	return sent, events, lost
+	return p.journal.sent, events, lost
 }
 
 // waitedHere reports whether an earlier pass has been where the scope is now:

@@ -43,9 +43,10 @@ const (
 // Event is something that happened in a run.
 type Event struct {
 	// Seq is the record that the event is derived from, or for a transient one
-	// the last record before it; Index tells transient ones apart.
+	// the last record before it; Index tells transient ones of one owner of the run apart, Token the owners.
 	Seq     int64
 	Index   int64
+	Token   int64
 	At      time.Time
 	Kind    EventKind
 	Name    string     // of the task or the entrypoint
@@ -72,7 +73,7 @@ const eventPage = 1000
 // misses only the transient ones. Breaking out of the loop only stops the watching.
 func (h *Handle) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		r := &eventReader{Handle: h, yield: yield}
+		r := &eventReader{Handle: h, yield: yield, after: h.after, at: h.Run.Created, source: h.execution, heard: h.index}
 		r.claims = map[int64]described{}
 		if err := r.read(ctx); err != nil {
 			yield(Event{}, err)
@@ -85,8 +86,14 @@ type eventReader struct {
 	*Handle
 	deriver
 	yield func(Event, error) bool
-	seen  int64 // the last record
+	after int64     // what comes up to this record was before
+	seen  int64     // the last record
+	at    time.Time // of the last record up to after
 	began bool
+
+	source *execution // of transient events; nil: none that the reader knows
+	heard  int64      // Index of its last transient event
+	left   *execution // the source before, which has nothing more
 }
 
 var errStopped = errors.New("reader stopped")
@@ -95,22 +102,28 @@ var errStopped = errors.New("reader stopped")
 func (r *eventReader) read(ctx context.Context) error {
 	news, unsubscribe := r.engine.hub.subscribe(r.Run.ID)
 	defer unsubscribe()
-	index := r.index
 	for {
+		known := r.find()
 		limit, transient, lost := int64(keepAll), []Event(nil), int64(0)
-		if r.execution != nil {
-			limit, transient, lost = r.execution.transient(index)
+		if known {
+			limit, transient, lost = r.source.transient(r.heard)
 		}
 		run, records, err := r.engine.backend.Log(ctx, r.tenant, r.Run.ID, r.seen, eventPage)
 		if err != nil {
 			return runError("events", r.Run.Thread, r.Run.ID, err)
 		}
+		if !known && r.find() {
+			continue // it began meanwhile: what it emits stands between its records
+		}
 		full := len(records) == eventPage
 		for len(records) > 0 && records[len(records)-1].Seq > limit {
 			records = records[:len(records)-1]
 		}
-		if lost > 0 && !r.yield(Event{Seq: r.seen, At: r.engine.now(), Kind: Gap, Lost: lost}, nil) {
-			return nil
+		if lost > 0 {
+			r.heard += lost
+			if !r.yield(r.gap(lost, transient), nil) {
+				return nil
+			}
 		}
 		rested, err := r.merge(ctx, run, records, transient, full)
 		if errors.Is(err, errStopped) || rested {
@@ -119,14 +132,16 @@ func (r *eventReader) read(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(transient) > 0 && !full {
-			index = transient[len(transient)-1].Index
-		}
 		if full {
 			continue
 		}
+		if known && limit == keepAll {
+			r.left, r.source = r.source, nil
+		}
 		if !underWay(run.Status) && r.seen == run.LastSeq {
-			if err := r.begin(ctx, run); err != nil {
+			if r.all {
+				run.Updated = r.at
+			} else if err := r.begin(ctx, run); err != nil {
 				return ignoreStopped(err)
 			}
 			r.yield(Event{Seq: r.seen, At: run.Updated, Kind: Rested, Run: run}, nil)
@@ -141,6 +156,26 @@ func (r *eventReader) read(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// find looks for the execution of the run in this process, unless the reader has one. It reports whether there is one
+// that has come so far that it may emit.
+func (r *eventReader) find() bool {
+	if r.source == nil {
+		if x := r.engine.running(r.Run.ID); x != nil && x != r.left {
+			r.source, r.heard = x, 0
+		}
+	}
+	return r.source != nil && r.source.begun()
+}
+
+// gap stands for lost transient events, of which kept are the next.
+func (r *eventReader) gap(lost int64, kept []Event) Event {
+	e := Event{Seq: r.seen, At: r.engine.now(), Kind: Gap, Lost: lost, Index: r.heard}
+	if len(kept) > 0 {
+		e.Token = kept[0].Token
+	}
+	return e
 }
 
 func ignoreStopped(err error) error {
@@ -167,6 +202,7 @@ func (r *eventReader) merge(ctx context.Context, run storage.Run, records []stor
 			return false, err
 		}
 		if stored.Seq <= r.after {
+			r.at = stored.At
 			continue
 		}
 		if err := r.begin(ctx, run); err != nil {
@@ -176,6 +212,10 @@ func (r *eventReader) merge(ctx context.Context, run storage.Run, records []stor
 			return false, errStopped
 		}
 		if event.Kind == Paused || event.Kind == Rested || event.Kind == Returned && !event.Run.ID.IsZero() {
+			if r.all && (stored.Seq < run.LastSeq || underWay(run.Status)) {
+				r.after, r.at, r.began = stored.Seq, stored.At, false // it has gone on since
+				continue
+			}
 			r.yield(Event{Seq: event.Seq, At: event.At, Kind: Rested, Run: event.Run}, nil)
 			return true, nil
 		}
@@ -195,6 +235,7 @@ func (r *eventReader) yieldBefore(ctx context.Context, run storage.Run, seq int6
 		if !r.yield(transient[0], nil) {
 			return nil, errStopped
 		}
+		r.heard = transient[0].Index
 		transient = transient[1:]
 	}
 	return transient, nil
@@ -206,7 +247,7 @@ func (r *eventReader) begin(ctx context.Context, run storage.Run) error {
 		return nil
 	}
 	r.began = true
-	e := Event{Seq: r.after, At: run.Updated, Kind: Began, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0), Run: run}
+	e := Event{Seq: r.after, At: r.at, Kind: Began, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0), Run: run}
 	if !run.Previous.IsZero() {
 		previous, err := r.engine.backend.Run(ctx, r.tenant, run.Previous)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {

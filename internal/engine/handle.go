@@ -16,6 +16,7 @@ type Handle struct {
 	execution *execution // nil: it doesn't execute here
 	after     int64      // events up to this record are of before the verb
 	index     int64      // and transient ones up to this
+	all       bool       // events go on over the rests that the run has left since
 	// Run is the run as the verb left it.
 	Run storage.Run
 	// Repeated: the answer was given before, with the same key.
@@ -32,6 +33,15 @@ func (e *Engine) Attach(ctx context.Context, tenant string, run storage.ID, afte
 		return nil, runError("attach", "", run, err)
 	}
 	return &Handle{engine: e, tenant: tenant, execution: e.running(run), after: after, Run: stored}, nil
+}
+
+// Follow returns a handle of an existing run. Its events are all there are, up to where the run rests when they are read.
+func (e *Engine) Follow(ctx context.Context, tenant, thread string, run storage.ID) (*Handle, error) {
+	stored, err := e.RunOf(ctx, "attach", tenant, thread, run)
+	if err != nil {
+		return nil, err
+	}
+	return &Handle{engine: e, tenant: tenant, execution: e.running(run), after: stored.ForkSeq, all: true, Run: stored}, nil
 }
 
 // Rest waits until the run rests – ended, parked or waiting for a person – and

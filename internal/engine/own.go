@@ -39,13 +39,14 @@ func (e *Engine) hold(ctx context.Context, entry *Entry, member storage.ID, run 
 	}
 }
 
-// release forgets an execution that has ended.
+// release forgets an execution that has ended. Who reads its events need not wait for it any more.
 func (e *Engine) release(run storage.ID, x *execution) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.live[run] == x {
 		delete(e.live, run)
 	}
+	e.mu.Unlock()
+	e.hub.notify(run)
 }
 
 // begin executes a run that is held, as it was loaded since.
