@@ -146,7 +146,8 @@ func TestPlans(t *testing.T) {
 
 // mayScan are the ends of the statements that read a table, each with its reason.
 var mayScan = []string{
-	" FROM question WHERE tenant = ?", // a list of settled questions of all threads
+	" FROM question WHERE tenant = ?",                                                                   // a list of settled questions of all threads
+	"WHERE deadline < ? AND deadline IS NOT NULL AND state = 1 LIMIT ?)",                                // of a subquery, which has found them by a key
 	"SELECT max(coalesce((SELECT max(n) FROM run), 0), (SELECT value FROM counter WHERE name = 'run'))", // a plan says SCAN for a look at an index's end
 	"SELECT max(coalesce((SELECT max(change) FROM question), 0), (SELECT value FROM counter WHERE name = 'change'))",
 	"SET value = max(value, coalesce((SELECT max(n) FROM run), 0)) WHERE name = 'run'",
@@ -178,12 +179,14 @@ func tour(t *testing.T, b *Backend) {
 	for _, order := range []storage.QuestionOrder{storage.ByAsked, storage.ByDeadline, storage.ByPriority} {
 		for _, after := range []*storage.Question{nil, {Priority: 2}, {Priority: -2}, {Deadline: time.Now()}} {
 			for _, who := range []*storage.Principal{nil, everybody} {
-				_, err := b.ListQuestions(ctx, storage.QuestionFilter{States: []storage.QuestionState{storage.Open}, Order: order, After: after, For: who})
-				must(err)
+				for _, tags := range [][]string{nil, {"t"}} {
+					_, err := b.ListQuestions(ctx, storage.QuestionFilter{States: []storage.QuestionState{storage.Open}, Order: order, After: after, For: who, Tags: tags})
+					must(err)
+				}
 			}
 		}
 	}
-	for _, f := range []storage.QuestionFilter{{}, {Thread: r.Thread}, {Run: r.ID}, {Tags: []string{"t"}, States: []storage.QuestionState{storage.Open}},
+	for _, f := range []storage.QuestionFilter{{}, {States: []storage.QuestionState{storage.Answered}}, {DueBefore: time.Now(), States: []storage.QuestionState{storage.Open}}, {Thread: r.Thread}, {Run: r.ID}, {Tags: []string{"t"}, States: []storage.QuestionState{storage.Open}},
 		{Entrypoint: "graph", States: []storage.QuestionState{storage.Open}}, {For: everybody, States: []storage.QuestionState{storage.Open}}} {
 		_, err := b.ListQuestions(ctx, f)
 		must(err)
@@ -231,6 +234,8 @@ func tour(t *testing.T, b *Backend) {
 	_, err = b.ListThreads(ctx, storage.ThreadFilter{Entrypoint: "graph"})
 	must(err)
 	_, err = b.ListRuns(ctx, storage.RunFilter{})
+	must(err)
+	_, err = b.ListRuns(ctx, storage.RunFilter{Tenant: "acme"})
 	must(err)
 	_, err = b.ListRuns(ctx, storage.RunFilter{Thread: other.Thread})
 	must(err)

@@ -33,13 +33,10 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 	counts := map[storage.QuestionState]int{}
 	f.After, f.Order = nil, storage.ByAsked
 	err := b.read(ctx, "count questions", func(c *conn) error {
-		if n, ok, err := countAllOpen(c, &f); ok || err != nil {
-			if n > 0 {
-				counts[storage.Open] = n
-			}
-			return err
-		}
 		s := &search{ctx: ctx, conn: c, b: b, f: &f}
+		if s.plain() {
+			return s.countPlain(counts)
+		}
 		return s.each(func(hit *hit) bool {
 			counts[hit.state]++
 			return true
@@ -51,14 +48,41 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 	return counts, nil
 }
 
-// countAllOpen counts in an index, if the filter asks for nothing but the open questions.
-func countAllOpen(c *conn, f *storage.QuestionFilter) (n int, ok bool, err error) {
-	if len(f.States) != 1 || f.States[0] != storage.Open || f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" ||
-		f.Name != "" || f.Key != "" || len(f.Tags) > 0 || !f.DueBefore.IsZero() || f.For != nil {
-		return 0, false, nil
+// plain reports whether the filter asks for nothing that is not in the indexes of all open or all settled questions.
+func (s *search) plain() bool {
+	f := s.f
+	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" || f.Name != "" || f.Key != "" || f.For != nil || len(f.Tags) > 1 {
+		return false
 	}
-	count, err := c.query("SELECT count(*) FROM question INDEXED BY question_asked WHERE tenant = ? AND state = 1").text(f.Tenant).firstInt()
-	return int(count), true, err
+	return s.onlyOpen() || len(f.Tags) == 0 && f.DueBefore.IsZero()
+}
+
+// countPlain counts what a plain filter selects.
+func (s *search) countPlain(counts map[storage.QuestionState]int) error {
+	if s.wantsOpen() {
+		for _, l := range s.openLists() {
+			p := l.all(s.f)
+			n, err := p.count(s)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				counts[storage.Open] += int(n)
+			}
+		}
+	}
+	if s.onlyOpen() {
+		return nil
+	}
+	_, err := s.query("SELECT sum(state = 2), sum(state = 3), sum(state = 4), sum(state = 5) FROM question INDEXED BY question_past WHERE tenant = ? AND state <> 1").
+		text(s.f.Tenant).first(func(q *query) {
+		for i, state := range [...]storage.QuestionState{storage.Answered, storage.Expired, storage.Withdrawn, storage.SupersededQuestion} {
+			if n := q.colInt(i); n > 0 && (len(s.f.States) == 0 || slices.Contains(s.f.States, state)) {
+				counts[state] = int(n)
+			}
+		}
+	})
+	return err
 }
 
 // QuestionChanges returns the questions that changed after a change, in the order of the changes.
@@ -134,8 +158,13 @@ const hitColumns = "k, id, state, asked, deadline, priority, name, key, audience
 
 // page returns the addresses of the first limit questions after f.After, in order.
 func (s *search) page(limit int) (keys []int64, err error) {
-	if s.onlyOpen() && s.f.Thread == "" && s.f.Run.IsZero() && len(s.f.Tags) == 0 {
-		return s.openPage(limit)
+	if s.f.Thread == "" && s.f.Run.IsZero() && (s.onlyOpen() || s.f.Order == storage.ByAsked) {
+		if few, err := s.fewDue(); err != nil || !few {
+			if err != nil {
+				return nil, err
+			}
+			return s.merged(limit)
+		}
 	}
 	var best []hit // the first limit ones so far, in order
 	err = s.each(func(h *hit) bool {
@@ -166,6 +195,22 @@ func (s *search) after() *hit {
 		h.deadline = q.Deadline.UnixMicro()
 	}
 	return h
+}
+
+func (s *search) wantsOpen() bool {
+	return len(s.f.States) == 0 || slices.Contains(s.f.States, storage.Open)
+}
+
+// fewDue reports whether the list asked for is best found by the deadlines that are
+// before the filter's, though its order is another.
+func (s *search) fewDue() (bool, error) {
+	const few = 2000
+	if s.f.DueBefore.IsZero() || s.f.Order == storage.ByDeadline || !s.onlyOpen() {
+		return false, nil
+	}
+	n, err := s.query("SELECT count(*) FROM (SELECT 1 FROM question INDEXED BY question_due WHERE deadline < ? AND deadline IS NOT NULL AND state = 1 LIMIT ?)").
+		int(s.f.DueBefore.UnixMicro()).int(few + 1).firstInt()
+	return n <= few, err
 }
 
 // compare is the order of the filter.
@@ -210,27 +255,24 @@ func (s *search) each(f func(*hit) bool) error {
 			}
 		}
 		return nil
-	case s.onlyOpen() && len(s.f.Tags) > 0:
-		return s.labelled("t"+s.f.Tags[0], f)
-	case s.onlyOpen() && s.f.For != nil:
+	case s.onlyOpen():
 		seen := map[int64]bool{}
-		once := func(h *hit) bool {
-			if seen[h.k] {
-				return true
-			}
-			seen[h.k] = true
-			return f(h)
-		}
-		for _, label := range labelsOf(s.f.For) {
-			if err := s.labelled(label, once); err != nil {
+		for _, list := range s.openLists() {
+			span := list.all(s.f)
+			more, err := s.scan(span.rows(s), func(h *hit) bool {
+				if list.label != "" {
+					if seen[h.k] {
+						return true
+					}
+					seen[h.k] = true
+				}
+				return f(h)
+			})
+			if err != nil || !more {
 				return err
 			}
 		}
-		_, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE tenant = ? AND restricted = 0 AND state = 1").text(s.f.Tenant), once)
-		return err
-	case s.onlyOpen():
-		_, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE tenant = ? AND state = 1").text(s.f.Tenant), f)
-		return err
+		return nil
 	}
 	_, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE tenant = ?").text(s.f.Tenant), f)
 	return err
@@ -238,28 +280,6 @@ func (s *search) each(f func(*hit) bool) error {
 
 func (s *search) ofRun(n int64) *query {
 	return s.query("SELECT " + hitColumns + " FROM question WHERE k > ? AND k < ? ORDER BY k").int(n << questionBits).int((n + 1) << questionBits)
-}
-
-// labelled calls f with the open questions of a label that the filter selects.
-func (s *search) labelled(label string, f func(*hit) bool) error {
-	var keys []int64
-	q := s.query("SELECT k FROM label WHERE tenant = ? AND label = ?").text(s.f.Tenant).text(label)
-	for {
-		more, err := q.next()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		keys = append(keys, q.colInt(0))
-	}
-	for _, k := range keys {
-		if more, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE k = ?").int(k), f); err != nil || !more {
-			return err
-		}
-	}
-	return nil
 }
 
 // labelsOf are the labels of the questions that are restricted to a principal and others.

@@ -3,33 +3,35 @@ package sqlite
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/fermata-go/fermata/storage"
 )
 
-// openPage returns a page of open questions. It takes a page's worth of what
-// everybody may answer, and one of what is restricted – for somebody who asks
-// what he may answer: one for each of his labels – and puts them together.
-func (s *search) openPage(limit int) ([]int64, error) {
+// merged returns a page of questions of all threads. It takes a page's worth of each list that
+// together they are in, and puts them together: of open ones those of a tag; or what everybody may
+// answer and what is restricted – for somebody who asks what he may answer: one list for each of his labels.
+func (s *search) merged(limit int) ([]int64, error) {
 	from := &hit{asked: math.MinInt64, deadline: math.MinInt64, timed: true, priority: math.MaxInt64}
 	if s.f.After != nil {
 		from = s.after()
 	}
 	var found []hit
-	err := s.collect(&found, limit, s.ranges(from, 0))
-	switch {
-	case err != nil:
-	case s.f.For == nil:
-		err = s.collect(&found, limit, s.ranges(from, 1))
-	default:
-		for _, label := range labelsOf(s.f.For) {
-			if err == nil {
-				err = s.collectLabel(&found, limit, label, from)
+	if s.wantsOpen() {
+		for _, l := range s.openLists() {
+			end := len(found) + limit
+			for _, p := range l.spans(s.f, from) {
+				if err := s.collect(&found, end, p.rows(s)); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
-	if err != nil {
-		return nil, err
+	if !s.onlyOpen() {
+		q := s.query("SELECT " + hitColumns + " FROM question INDEXED BY question_past WHERE tenant = ? AND (asked, id) > (?, ?) AND state <> 1 ORDER BY asked, id")
+		if err := s.collect(&found, len(found)+limit, q.text(s.f.Tenant).int(from.asked).blob(from.id[:])); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortFunc(found, func(a, b hit) int { return s.compare(&a, &b) })
 	found = slices.CompactFunc(found, func(a, b hit) bool { return a.k == b.k })
@@ -40,115 +42,150 @@ func (s *search) openPage(limit int) ([]int64, error) {
 	return keys, nil
 }
 
-// collect appends the first limit hits of ranges that follow each other.
-func (s *search) collect(found *[]hit, limit int, ranges []span) error {
-	end := len(*found) + limit
-	for _, r := range ranges {
-		q := s.query("SELECT " + hitColumns + " FROM question " + r.text).text(s.f.Tenant).int(r.restricted)
-		more, err := s.scan(r.bind(q), func(h *hit) bool {
-			*found = append(*found, *h)
-			return len(*found) < end
-		})
-		if err != nil || !more {
-			return err
-		}
+// collect appends hits of a query until there are end of them.
+func (s *search) collect(found *[]hit, end int, q *query) error {
+	if len(*found) >= end {
+		return nil
 	}
-	return nil
+	_, err := s.scan(q, func(h *hit) bool {
+		*found = append(*found, *h)
+		return len(*found) < end
+	})
+	return err
 }
 
-// collectLabel appends the first limit hits of a label: in the order of asking
-// as far as they go, in another order after a look at all of them.
-func (s *search) collectLabel(found *[]hit, limit int, label string, from *hit) error {
-	begin := len(*found)
-	text, asked, id := "SELECT k FROM label WHERE tenant = ? AND label = ? AND (asked, id) > (?, ?) ORDER BY asked, id", from.asked, from.id[:]
-	if s.f.Order != storage.ByAsked {
-		asked = math.MinInt64
+// openLists returns the lists in which all open questions are that the filter may select.
+// One of them may be in several lists with a label.
+func (s *search) openLists() []openList {
+	if len(s.f.Tags) > 0 {
+		return []openList{{label: "t" + s.f.Tags[0]}}
 	}
-	for {
-		var keys []int64
-		q := s.query(text + " LIMIT 256").text(s.f.Tenant).text(label).int(asked).blob(id)
-		for {
-			more, err := q.next()
-			if err != nil {
-				return err
-			}
-			if !more {
-				break
-			}
-			keys = append(keys, q.colInt(0))
-		}
-		for _, k := range keys {
-			_, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE k = ?").int(k), func(h *hit) bool {
-				asked, id = h.asked, h.id[:]
-				if s.compare(h, from) > 0 {
-					*found = append(*found, *h)
-				}
-				return true
-			})
-			if err != nil {
-				return err
-			}
-			if s.f.Order == storage.ByAsked && len(*found)-begin >= limit {
-				return nil
-			}
-		}
-		if len(keys) < 256 {
-			break
-		}
-		// The next ones: after the last one, whether the filter selected it or not.
-		_, err := s.query("SELECT asked, id FROM question WHERE k = ?").int(keys[len(keys)-1]).first(func(q *query) {
-			asked, id = q.colInt(0), q.colBlob(1)
-		})
-		if err != nil {
-			return err
-		}
+	lists := []openList{{restricted: 0}}
+	if s.f.For == nil {
+		return append(lists, openList{restricted: 1})
 	}
-	return nil
+	for _, label := range labelsOf(s.f.For) {
+		lists = append(lists, openList{label: label})
+	}
+	return lists
 }
 
-// span is a range of an index of open questions, in the index's order. Its
-// first two parameters are the tenant and restricted, bind binds the others.
-type span struct {
-	text       string
+// openList is open questions that have an index for each order: those with a
+// label or, if that is "", the restricted ones of the table, or the others.
+type openList struct {
+	label      string
 	restricted int64
-	bind       func(*query) *query
 }
 
-// ranges returns the ranges that, one after the other, are all open questions
-// after from in the order of the filter.
-func (s *search) ranges(from *hit, restricted int64) []span {
-	switch s.f.Order {
-	case storage.ByDeadline:
-		byID := span{restricted: restricted, bind: func(q *query) *query { return q.blob([]byte{}) },
-			text: "INDEXED BY question_open WHERE tenant = ? AND restricted = ? AND id > ? AND deadline IS NULL AND state = 1 ORDER BY id"}
-		if !from.timed {
-			byID.bind = func(q *query) *query { return q.blob(from.id[:]) }
-			return []span{byID}
-		}
-		return []span{{restricted: restricted, bind: func(q *query) *query { return q.int(from.deadline).blob(from.id[:]) },
-			text: "INDEXED BY question_deadline WHERE tenant = ? AND restricted = ? AND (deadline, id) > (?, ?) AND deadline IS NOT NULL AND state = 1 ORDER BY deadline, id",
-		}, byID}
-	case storage.ByPriority:
-		return s.rangesByPriority(from, restricted)
+// span is a part of an open list, in the order of an index of the table of questions, or of that of labels.
+type span struct {
+	openList
+	index string
+	where string // of the table x, whose columns are the same in both tables
+	order string
+	bind  func(*query) *query
+}
+
+var (
+	columnsOfX = "SELECT x." + strings.ReplaceAll(hitColumns, ", ", ", x.")
+	columnsOfQ = "SELECT q." + strings.ReplaceAll(hitColumns, ", ", ", q.")
+)
+
+// rows is the query for what hits are made of.
+func (p *span) rows(s *search) *query {
+	if p.label == "" {
+		return p.query(s, columnsOfX, "", " ORDER BY "+p.order)
 	}
-	return []span{{restricted: restricted, bind: func(q *query) *query { return q.int(from.asked).blob(from.id[:]) },
-		text: "INDEXED BY question_asked WHERE tenant = ? AND restricted = ? AND (asked, id) > (?, ?) AND state = 1 ORDER BY asked, id"}}
+	return p.query(s, columnsOfQ, " CROSS JOIN question q ON q.k = x.k", " ORDER BY "+p.order)
 }
 
-// rangesByPriority: the questions without a priority, most of them, are in no
+// count needs no rows, only the index.
+func (p *span) count(s *search) (int64, error) {
+	return p.query(s, "SELECT count(*)", "", "").firstInt()
+}
+
+func (p *span) query(s *search, columns, join, order string) *query {
+	if p.label == "" {
+		return p.bind(s.query(columns + " FROM question x INDEXED BY question_" + p.index + join +
+			" WHERE x.tenant = ? AND x.restricted = ? AND x.state = 1 AND " + p.where + order).text(s.f.Tenant).int(p.restricted))
+	}
+	table := " FROM label x"
+	if p.index != "asked" { // the key
+		table += " INDEXED BY label_" + p.index
+	}
+	return p.bind(s.query(columns + table + join + " WHERE x.tenant = ? AND x.label = ? AND " + p.where + order).text(s.f.Tenant).text(p.label))
+}
+
+// all is the whole list, in the order of asking, or what of it is due.
+func (l openList) all(f *storage.QuestionFilter) span {
+	if !f.DueBefore.IsZero() {
+		return l.timed(f, &hit{deadline: math.MinInt64})
+	}
+	return span{l, "asked", "TRUE", "x.asked, x.id", func(q *query) *query { return q }}
+}
+
+// spans returns the spans that, one after the other, are all questions of the list
+// after from in the order of the filter.
+func (l openList) spans(f *storage.QuestionFilter, from *hit) []span {
+	switch f.Order {
+	case storage.ByDeadline:
+		return l.byDeadline(f, from)
+	case storage.ByPriority:
+		return l.byPriority(from)
+	}
+	return []span{l.asked(from)}
+}
+
+func (l openList) asked(from *hit) span {
+	return span{
+		l, "asked", "(x.asked, x.id) > (?, ?)", "x.asked, x.id",
+		func(q *query) *query { return q.int(from.asked).blob(from.id[:]) },
+	}
+}
+
+// timed is what has a deadline, after from, as far as the filter goes.
+func (l openList) timed(f *storage.QuestionFilter, from *hit) span {
+	until := int64(math.MaxInt64)
+	if !f.DueBefore.IsZero() {
+		until = f.DueBefore.UnixMicro()
+	}
+	return span{
+		l, "deadline", "(x.deadline, x.id) > (?, ?) AND x.deadline < ? AND x.deadline IS NOT NULL", "x.deadline, x.id",
+		func(q *query) *query { return q.int(from.deadline).blob(from.id[:]).int(until) },
+	}
+}
+
+// byDeadline: first what has one, then the others in the order of their ids.
+func (l openList) byDeadline(f *storage.QuestionFilter, from *hit) (list []span) {
+	after := []byte{}
+	if from.timed {
+		list = append(list, l.timed(f, from))
+	} else {
+		after = from.id[:]
+	}
+	if !f.DueBefore.IsZero() {
+		return list
+	}
+	return append(list, span{l, "id", "x.id > ? AND x.deadline IS NULL", "x.id", func(q *query) *query { return q.blob(after) }})
+}
+
+// byPriority: the questions without a priority, most of them, are in no
 // index by priority, but between those above and those below zero in the order of their ids.
-func (s *search) rangesByPriority(from *hit, restricted int64) (list []span) {
+func (l openList) byPriority(from *hit) (list []span) {
 	between := func(below, above int64) {
-		list = append(list, span{restricted: restricted, bind: func(q *query) *query { return q.int(below).int(above) },
-			text: "INDEXED BY question_priority WHERE tenant = ? AND restricted = ? AND priority < ? AND priority > ? AND priority <> 0 AND state = 1 ORDER BY priority DESC, id"})
+		list = append(list, span{
+			l, "priority", "x.priority < ? AND x.priority > ? AND x.priority <> 0", "x.priority DESC, x.id",
+			func(q *query) *query { return q.int(below).int(above) },
+		})
 	}
 	zero := func(after []byte) {
-		list = append(list, span{restricted: restricted, bind: func(q *query) *query { return q.blob(after) },
-			text: "INDEXED BY question_open WHERE tenant = ? AND restricted = ? AND id > ? AND priority = 0 AND state = 1 ORDER BY id"})
+		list = append(list, span{l, "id", "x.id > ? AND x.priority = 0", "x.id", func(q *query) *query { return q.blob(after) }})
 	}
 	if from.priority != 0 && from.priority != math.MaxInt64 {
-		list = append(list, span{restricted: restricted, bind: func(q *query) *query { return q.int(from.priority).blob(from.id[:]) },
-			text: "INDEXED BY question_priority WHERE tenant = ? AND restricted = ? AND priority = ? AND id > ? AND priority <> 0 AND state = 1 ORDER BY id"})
+		list = append(list, span{
+			l, "priority", "x.priority = ? AND x.id > ? AND x.priority <> 0", "x.id",
+			func(q *query) *query { return q.int(from.priority).blob(from.id[:]) },
+		})
 	}
 	switch {
 	case from.priority > 0:

@@ -54,7 +54,14 @@ func (b *Backend) Extend(ctx context.Context, tenant string, question storage.ID
 			return err
 		}
 		t.note(storage.Note{Tenant: tenant, Run: row.Run, Queued: !deadline.IsZero(), Questions: true})
-		return t.write(t.query("UPDATE question SET deadline = ?, change = ? WHERE k = ?").time(row.Deadline).int(row.Change).int(row.k))
+		err = t.write(t.query("UPDATE question SET deadline = ?, change = ? WHERE k = ?").time(row.Deadline).int(row.Change).int(row.k))
+		if err != nil {
+			return err
+		}
+		return t.eachLabel(row, func(label string) error {
+			return t.write(t.query("UPDATE label SET deadline = ? WHERE tenant = ? AND label = ? AND asked = ? AND id = ?").
+				time(row.Deadline).text(tenant).text(label).int(row.Asked.UnixMicro()).blob(row.ID[:]))
+		})
 	})
 	if err != nil {
 		return storage.Question{}, err
@@ -158,8 +165,8 @@ func addRuns(c *conn, rows []*questionRow) error {
 
 // Where the id of a question may be. An IN for the first two would cost as much as the statement.
 const (
-	openByID       = "INDEXED BY question_open WHERE tenant = ? AND restricted = 0 AND id = ? AND state = 1"
-	restrictedByID = "INDEXED BY question_open WHERE tenant = ? AND restricted = 1 AND id = ? AND state = 1"
+	openByID       = "INDEXED BY question_id WHERE tenant = ? AND restricted = 0 AND id = ? AND state = 1"
+	restrictedByID = "INDEXED BY question_id WHERE tenant = ? AND restricted = 1 AND id = ? AND state = 1"
 	settledByID    = "INDEXED BY question_settled WHERE tenant = ? AND id = ? AND state <> 1"
 )
 
@@ -307,8 +314,8 @@ func (t *tx) insertQuestion(row *questionRow, unit []byte) (err error) {
 		return err
 	}
 	return t.eachLabel(row, func(label string) error {
-		return t.write(t.query("INSERT OR IGNORE INTO label (tenant, label, asked, id, k) VALUES (?, ?, ?, ?, ?)").
-			text(row.Tenant).text(label).int(row.Asked.UnixMicro()).blob(row.ID[:]).int(row.k))
+		return t.write(t.query("INSERT OR IGNORE INTO label (tenant, label, asked, id, k, deadline, priority) VALUES (?, ?, ?, ?, ?, ?, ?)").
+			text(row.Tenant).text(label).int(row.Asked.UnixMicro()).blob(row.ID[:]).int(row.k).time(row.Deadline).int(int64(row.Priority)))
 	})
 }
 

@@ -45,6 +45,7 @@ CREATE TABLE run (
 );
 CREATE UNIQUE INDEX run_id ON run (id, tenant);
 CREATE INDEX run_thread ON run (tenant, thread);
+CREATE INDEX run_tenant ON run (tenant, n) WHERE tenant <> '';
 CREATE INDEX run_queued ON run (entrypoint, ready) WHERE status = 1;
 CREATE INDEX run_owned ON run (owner, entrypoint) WHERE status = 2;
 CREATE INDEX run_due ON run (due) WHERE due IS NOT NULL;
@@ -91,8 +92,10 @@ CREATE TABLE question (
 	answer     BLOB
 );
 -- An id is in exactly one of the next two. The first one also lists what has no deadline or no priority.
-CREATE UNIQUE INDEX question_open ON question (tenant, restricted, id) WHERE state = 1;
+CREATE UNIQUE INDEX question_id ON question (tenant, restricted, id) WHERE state = 1;
 CREATE UNIQUE INDEX question_settled ON question (tenant, id) WHERE state <> 1;
+-- A list of settled questions; with the state, so that counting needs no rows.
+CREATE INDEX question_past ON question (tenant, asked, id, state) WHERE state <> 1;
 CREATE INDEX question_change ON question (change, tenant);
 CREATE INDEX question_asked ON question (tenant, restricted, asked, id) WHERE state = 1;
 CREATE INDEX question_deadline ON question (tenant, restricted, deadline, id) WHERE state = 1 AND deadline IS NOT NULL;
@@ -103,13 +106,19 @@ CREATE INDEX question_unique ON question (tenant, name, uniq) WHERE state = 1 AN
 
 -- The users, groups and tags of open questions: "u" or "g" or "t", then the name.
 CREATE TABLE label (
-	tenant TEXT NOT NULL,
-	label  TEXT NOT NULL,
-	asked  INTEGER NOT NULL,
-	id     BLOB NOT NULL,
-	k      INTEGER NOT NULL,
+	tenant   TEXT NOT NULL,
+	label    TEXT NOT NULL,
+	asked    INTEGER NOT NULL,
+	id       BLOB NOT NULL,
+	k        INTEGER NOT NULL,
+	deadline INTEGER,
+	priority INTEGER NOT NULL,
 	PRIMARY KEY (tenant, label, asked, id)
 ) WITHOUT ROWID;
+-- As the indexes of open questions: what has no deadline or no priority is listed by its id.
+CREATE INDEX label_id ON label (tenant, label, id) WHERE deadline IS NULL OR priority = 0;
+CREATE INDEX label_deadline ON label (tenant, label, deadline, id) WHERE deadline IS NOT NULL;
+CREATE INDEX label_priority ON label (tenant, label, priority DESC, id) WHERE priority <> 0;
 
 CREATE TABLE schema (
 	n    INTEGER PRIMARY KEY,

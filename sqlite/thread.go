@@ -250,8 +250,11 @@ func (b *Backend) ListRuns(ctx context.Context, f storage.RunFilter) ([]storage.
 func (b *Backend) selectRuns(ctx context.Context, c *conn, f *storage.RunFilter, before int64, limit int) (numbers []int64, err error) {
 	const columns = "SELECT n, entrypoint, status, source, metadata FROM run "
 	q := c.query(columns + "WHERE n < ? AND +tenant = ? ORDER BY n DESC").int(before).text(f.Tenant)
-	if f.Thread != "" {
+	switch {
+	case f.Thread != "":
 		q = c.query(columns + "WHERE tenant = ? AND thread = ? AND n < ? ORDER BY n DESC").text(f.Tenant).text(f.Thread).int(before)
+	case f.Tenant != "":
+		q = c.query(columns + "INDEXED BY run_tenant WHERE tenant = ? AND n < ? AND tenant <> '' ORDER BY n DESC").text(f.Tenant).int(before)
 	}
 	for seen := 1; len(numbers) < limit; seen++ {
 		more, err := q.next()

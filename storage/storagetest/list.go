@@ -16,6 +16,7 @@ var listCases = []testCase{
 	{"Audience", listAudience},
 	{"Orders", listOrders},
 	{"Pages", listPages},
+	{"PagesOfSome", listPagesOfSome},
 	{"DefaultLimit", listDefaultLimit},
 	{"PagesWhileOthersWork", listWhileChanging},
 	{"PagesAfterAQuestionThatMoved", listAfterMoved},
@@ -231,6 +232,101 @@ func listPages(w *world) {
 			same(w, fmt.Sprintf("order %d by pages of %d", order, n), questionIDs(w.pages(storage.QuestionFilter{Order: order}, n)), questionIDs(want))
 		}
 	}
+}
+
+// listPagesOfSome: a filter takes questions out of the pages of every order, and changes nothing else.
+func listPagesOfSome(w *world) {
+	m := w.join()
+	var all []storage.Question
+	for len(all) < 48 {
+		r := w.running(m)
+		var batch []storage.Question
+		for i := range 8 {
+			q := storage.Question{Priority: (len(all)+i)%5 - 2}
+			if i%3 > 0 {
+				q.Deadline = w.in(time.Duration((len(all)+5*i)%7+1) * time.Hour)
+			}
+			if i%2 == 0 {
+				q.Tags = []string{"even", fmt.Sprint(len(all) % 3)}
+			}
+			switch i % 5 {
+			case 1:
+				q.Users = []string{"ada", "bob"}
+			case 2:
+				q.Groups, q.NotBy = []string{"ops", "dev"}, []string{"bob"}
+			case 3:
+				q.Users, q.Groups = []string{"eve"}, []string{"ops"}
+			}
+			batch = append(batch, q)
+		}
+		asked := w.pause(&r, batch...)
+		all = append(all, asked...)
+		w.settle(answer(asked[0], "yes"))
+		w.clock.advance(time.Second)
+	}
+	all[1] = w.extend(all[1], w.in(150*time.Minute))
+	all[2] = w.extend(all[2], time.Time{})
+	for i := range all {
+		all[i] = w.question(all[i])
+	}
+	open, due := []storage.QuestionState{storage.Open}, w.in(4*time.Hour)
+	for name, f := range map[string]storage.QuestionFilter{
+		"all open":        {States: open},
+		"settled":         {States: []storage.QuestionState{storage.Answered, storage.Withdrawn}},
+		"a tag":           {Tags: []string{"even"}},
+		"open, a tag":     {States: open, Tags: []string{"even"}},
+		"open, tags":      {States: open, Tags: []string{"even", "1"}},
+		"due":             {DueBefore: due},
+		"open, due":       {States: open, DueBefore: due},
+		"open, due, tag":  {States: open, DueBefore: due, Tags: []string{"even"}},
+		"for bob":         {For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
+		"open, for bob":   {States: open, For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
+		"open, for eve":   {States: open, For: &storage.Principal{Subject: "eve", Groups: []string{"ops", "none"}}},
+		"open, tag, eve":  {States: open, Tags: []string{"even"}, For: &storage.Principal{Subject: "eve"}},
+		"open, due, for":  {States: open, DueBefore: due, For: &storage.Principal{Subject: "eve", Groups: []string{"ops"}}},
+		"another tenants": {Tenant: "another", States: open, Tags: []string{"even"}},
+	} {
+		counts := map[storage.QuestionState]int{}
+		var want []storage.Question
+		for _, q := range all {
+			if selected(&q, &f) {
+				want = append(want, q)
+				counts[q.State]++
+			}
+		}
+		for _, order := range []storage.QuestionOrder{storage.ByAsked, storage.ByDeadline, storage.ByPriority} {
+			f.Order = order
+			for _, n := range []int{1, 7, 100} {
+				same(w, fmt.Sprintf("%s in order %d by pages of %d", name, order, n), questionIDs(w.pages(f, n)), questionIDs(sorted(want, order)))
+			}
+		}
+		if f.Tenant == "" {
+			f.Tenant = tenant
+		}
+		got, err := w.b.CountQuestions(w.ctx, f)
+		w.ok(err, "CountQuestions")
+		for state, n := range got {
+			w.true(n == counts[state], "%s: counted %d %s, want %d", name, n, state, counts[state])
+		}
+		for state, n := range counts {
+			w.true(n == got[state], "%s: counted %d %s, want %d", name, got[state], state, n)
+		}
+	}
+}
+
+// selected is what a filter says, written down once more.
+func selected(q *storage.Question, f *storage.QuestionFilter) bool {
+	lacks := func(tag string) bool { return !slices.Contains(q.Tags, tag) }
+	if f.Tenant != "" && q.Tenant != f.Tenant || len(f.States) > 0 && !slices.Contains(f.States, q.State) || slices.ContainsFunc(f.Tags, lacks) ||
+		!f.DueBefore.IsZero() && (q.Deadline.IsZero() || !q.Deadline.Before(f.DueBefore)) {
+		return false
+	}
+	if f.For == nil {
+		return true
+	}
+	inGroup := slices.ContainsFunc(f.For.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })
+	return !slices.Contains(q.NotBy, f.For.Subject) &&
+		(len(q.Users)+len(q.Groups) == 0 || slices.Contains(q.Users, f.For.Subject) || inGroup)
 }
 
 func listDefaultLimit(w *world) {
