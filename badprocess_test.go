@@ -173,7 +173,7 @@ func TestCloseGivesBackWhatItWasBeingGiven(t *testing.T) {
 			ctx, hurry := context.WithCancel(t.Context())
 			defer hurry()
 			backend := &slowPoll{Backend: memory.New(nil), taken: make(chan struct{}, 1), reply: make(chan struct{})}
-			defer backend.Backend.Close()
+			defer backend.Close()
 			graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
 			web, err := fermata.New(backend, &fermata.Options{Workers: -1}, graph)
 			if err != nil {
@@ -201,7 +201,7 @@ func TestCloseGivesBackWhatItWasBeingGiven(t *testing.T) {
 			if err := <-closed; err != nil && !errors.Is(err, context.Canceled) {
 				t.Fatal(err)
 			}
-			left, err := backend.Run(t.Context(), "", storage.ID(run.ID()))
+			left, err := backend.Run(t.Context(), "", run.ID())
 			if err != nil {
 				t.Fatal(err)
 			}

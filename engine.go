@@ -62,6 +62,8 @@ type Options struct {
 	// run for it: at least once per time that has come. The question is open as far as the process knows; answers
 	// wait until Remind returns. An error is logged, and changes nothing. Default: none.
 	Remind func(ctx context.Context, q Question) error
+	// Hooks are called around what the engine does; see [LogHooks] for some that log. Default: none.
+	Hooks *Hooks
 	// RequireQuestionID makes [Thread.Resume] return [ErrIDRequired]: answers name their question. Default: off.
 	RequireQuestionID bool
 }
@@ -135,6 +137,7 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 	if o.Setup != nil {
 		inner.Setup = func(ctx context.Context, run *storage.Run) context.Context { return o.Setup(ctx, newRunInfo(run)) }
 	}
+	inner.Hooks = o.Hooks.erased(v)
 	core, err := engine.New(context.Background(), backend, inner, entries...)
 	if err != nil {
 		return nil, public(err)

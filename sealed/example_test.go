@@ -10,7 +10,6 @@ import (
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/sealed"
-	"github.com/fermata-go/fermata/storage"
 	"github.com/fermata-go/fermata/storage/memory"
 )
 
@@ -50,7 +49,7 @@ func Example() {
 	}
 	fmt.Printf("asked:  %s\n", paused.Questions[0].Payload)
 
-	row, err := database.Question(ctx, "", storage.ID(paused.Questions[0].ID))
+	row, err := database.Question(ctx, "", paused.Questions[0].ID)
 	if err != nil {
 		log.Fatal(err)
 	}

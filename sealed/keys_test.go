@@ -37,7 +37,7 @@ func TestRotation(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	data := memory.New(nil)
-	id := fermata.ID(storage.NewID(time.Now()))
+	id := storage.NewID(time.Now())
 	old, flow := process(t, seal(t, data, "2025"))
 	if _, err := flow.On(old).Thread("1").Invoke(ctx, "travel", fermata.WithRunID(id), fermata.Metadata(map[string]string{"who": "ann"})); !errors.Is(err, fermata.ErrPaused) {
 		t.Fatal(err)
@@ -74,13 +74,13 @@ func TestRotation(t *testing.T) {
 	if got, err := run.Result(ctx); err != nil || got != "travel: yes" {
 		t.Errorf("result %q, %v", got, err)
 	}
-	raw, err := data.Run(ctx, "", storage.ID(run.ID()))
+	raw, err := data.Run(ctx, "", run.ID())
 	if err != nil || !bytes.Contains(raw.Input, []byte("2025")) || !bytes.Contains(raw.Result, []byte("2026")) {
 		t.Errorf("input %q and result %q of the row, %v; want the keys 2025 and 2026", raw.Input, raw.Result, err)
 	}
 
 	bare := seal(t, data, "2026")
-	if _, err := bare.Run(ctx, "", storage.ID(run.ID())); !errors.Is(err, sealed.ErrUnknownKey) || !strings.Contains(err.Error(), `"2025"`) {
+	if _, err := bare.Run(ctx, "", run.ID()); !errors.Is(err, sealed.ErrUnknownKey) || !strings.Contains(err.Error(), `"2025"`) {
 		t.Errorf("read without the old key: %v", err)
 	}
 }

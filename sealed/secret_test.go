@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -92,10 +93,7 @@ func sing(t *testing.T, b storage.Backend) {
 	if result, err := run.Result(ctx); err != nil || result != canary("result") {
 		t.Errorf("result %q, %v", result, err)
 	}
-	var failed *fermata.Error
-	if _, err := flow.On(engine).Thread("2").Invoke(ctx, "bad"); err == nil {
-		t.Error("no error")
-	} else if errors.As(err, &failed); !bytes.Contains([]byte(err.Error()), []byte(canary("runs-error"))) {
+	if _, err := flow.On(engine).Thread("2").Invoke(ctx, "bad"); err == nil || !strings.Contains(err.Error(), canary("runs-error")) {
 		t.Errorf("error %v", err)
 	}
 	third := flow.On(engine).Thread("3")
@@ -249,7 +247,7 @@ func TestVia(t *testing.T) {
 	if got, err := run.Result(ctx); err != nil || got != "letter!" {
 		t.Errorf("result %q, %v", got, err)
 	}
-	raw, err := inner.Run(ctx, "", storage.ID(run.ID()))
+	raw, err := inner.Run(ctx, "", run.ID())
 	if err != nil || bytes.Contains(raw.Input, []byte("letter")) {
 		t.Errorf("stored input %q, %v", raw.Input, err)
 	}

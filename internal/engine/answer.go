@@ -171,8 +171,12 @@ func (e *Engine) settle(ctx context.Context, all []storage.Settlement) []storage
 				results[i].Err = err
 				continue
 			}
-			if results[i] = settled[n]; errors.Is(settled[n].Err, storage.ErrLocked) {
+			results[i] = settled[n]
+			switch {
+			case errors.Is(settled[n].Err, storage.ErrLocked):
 				locked = append(locked, i)
+			case settled[n].Err == nil && !settled[n].Repeated:
+				e.observeQuestion(ctx, &results[i].Question)
 			}
 		}
 		if left = locked; len(left) == 0 {

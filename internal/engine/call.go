@@ -192,6 +192,11 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 // try runs the user's function once, and waits for what it started.
 func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (out []byte, err error) {
 	inner.attempt = attempt
+	ctx, end := f.scope.pass.engine.observeTask(ctx, Execution{
+		Run: &f.scope.pass.run, Kind: c.Kind, Name: c.Name, Path: f.opener.path, Attempt: attempt,
+	})
+	seen := errVanished
+	defer func() { end(seen) }()
 	err = c.Policy.limit(ctx, c.Name, func(ctx context.Context) error {
 		err := guard(func() (err error) {
 			out, err = c.Do(inner.own(ctx))
@@ -200,6 +205,9 @@ func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (ou
 		inner.rest()
 		return err
 	})
+	if seen = err; inner.suspended {
+		seen = ErrPaused
+	}
 	return out, err
 }
 

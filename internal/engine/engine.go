@@ -60,6 +60,7 @@ type Options struct {
 	Remind func(ctx context.Context, q *storage.Question) error
 	// Members lists who is in a group, to refuse questions that nobody could answer. nil: nobody knows.
 	Members func(ctx context.Context, tenant, group string) ([]string, error)
+	Hooks   Hooks
 	// RequireQuestionID refuses answers without the question's id.
 	RequireQuestionID bool
 }

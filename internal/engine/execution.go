@@ -20,8 +20,9 @@ type execution struct {
 	pass   atomic.Pointer[pass]
 	// cancelled and drain are asked for from outside; the running pass looks at them when it begins.
 	cancelled atomic.Pointer[string]
-	poked     atomic.Bool // something came from outside since the pass began
-	skip      bool        // see pass.skipBlocked
+	poked     atomic.Bool     // something came from outside since the pass began
+	skip      bool            // see pass.skipBlocked
+	base      context.Context // of all passes
 
 	bus  bus
 	done chan struct{} // closed when this process has given the run up
@@ -46,6 +47,9 @@ type Output struct {
 // main runs passes until the run comes to rest.
 func (x *execution) main(loaded storage.Loaded) {
 	defer close(x.done)
+	ctx, end := x.engine.observeRun(&loaded.Run)
+	x.base = ctx
+	defer func() { end(x.run.Status, x.err) }()
 	for {
 		x.poked.Store(false)
 		p, err := x.newPass(&loaded)
@@ -78,13 +82,14 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 		engine: x.engine, entry: x.entry, run: loaded.Run, previous: loaded.Previous, history: h,
 		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: x.skip, bus: &x.bus,
 	}
-	base, err := x.engine.setup(&p.run)
+	base, err := x.engine.setup(x.base, &p.run)
 	if err != nil {
 		return nil, err
 	}
 	p.ctx, p.cancel = context.WithCancel(base)
 	p.journal = newJournal(x.engine.backend, x.entry.Durability, &p.run, h)
 	p.journal.written = func() { x.engine.hub.notify(p.run.ID) }
+	p.journal.observe(x.base, x.engine, &p.run)
 	x.pass.Store(p)
 	if reason := x.cancelled.Load(); reason != nil || loaded.Run.CancelRequested {
 		x.cancel(loaded.Run.CancelReason)
@@ -102,13 +107,13 @@ func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
 }
 
 // setup makes the context of a run's code.
-func (e *Engine) setup(run *storage.Run) (ctx context.Context, err error) {
-	ctx = e.base
+func (e *Engine) setup(base context.Context, run *storage.Run) (ctx context.Context, err error) {
+	ctx = base
 	if e.options.Setup == nil {
 		return ctx, nil
 	}
 	err = guard(func() error {
-		ctx = e.options.Setup(e.base, run)
+		ctx = e.options.Setup(base, run)
 		return nil
 	})
 	switch {

@@ -44,6 +44,8 @@ type journal struct {
 	idle     sync.Cond // flushing became false
 	broken   error     // nothing can be written any more
 	written  func()    // called after each commit; may be nil
+	// committing is called before each commit, and its result after it; may be nil.
+	committing func(*storage.Unit) func(storage.Committed, error)
 }
 
 // batch is the unit being gathered.
@@ -304,6 +306,10 @@ func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed
 		finish(&unit)
 	}
 	var committed storage.Committed
+	if j.committing != nil {
+		end := j.committing(&unit)
+		defer func() { end(committed, b.err) }()
+	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		results, err := j.backend.Append(context.Background(), []storage.Unit{unit})
 		if err == nil {

@@ -35,7 +35,7 @@ func (x *execution) verify(done *pass, e ending) *stop {
 		engine: x.engine, entry: x.entry, run: done.run, previous: done.previous, history: h, verify: true, bus: &bus{},
 		slots: newSlots(x.entry.MaxConcurrency), skipBlocked: done.skipBlocked, // what was not entered can't have done something else
 	}
-	base, err := x.engine.setup(&p.run)
+	base, err := x.engine.setup(x.base, &p.run)
 	if err != nil {
 		done.lose(err)
 		return nil
