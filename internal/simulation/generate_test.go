@@ -67,7 +67,7 @@ func (g *generator) block(most, depth, first int) []model.Stmt {
 // ops are the statements, as often as each is to come.
 var ops = []model.Op{
 	model.Call, model.Call, model.Call, model.Go, model.Go, model.Ask, model.Ask, model.Await, model.Await,
-	model.Fan, model.Group, model.Loop, model.If, model.Let, model.Fail, model.Return,
+	model.Fan, model.Group, model.Group, model.Loop, model.If, model.Let, model.Fail, model.Return,
 }
 
 func (g *generator) stmt(depth, first int) model.Stmt {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"testing"
 
@@ -53,6 +54,7 @@ func (pureWorld) Leaf(_, task string, input, _ int) (int, bool) { return pureVal
 // outcome before the change. It extends the marks by calls that they don't say anything of.
 func alone(p *model.Program, marks []bool) (*model.Outcome, []bool) {
 	run := model.NewRun(1)
+	reached, delivered := map[int]bool{}, map[string][]int{}
 	run.Former = func(n int) bool {
 		if n == len(marks) {
 			marks = append(marks, false)
@@ -61,6 +63,11 @@ func alone(p *model.Program, marks []bool) (*model.Outcome, []bool) {
 	}
 	for {
 		outcome := run.Pass(p, entrypoint, pureWorld{}, false)
+		maps.Copy(reached, outcome.Reached)
+		for site, values := range outcome.Delivered {
+			delivered[site] = append(delivered[site], values...)
+		}
+		outcome.Reached, outcome.Delivered = reached, delivered
 		if outcome.Status != model.Paused {
 			return outcome, marks
 		}
@@ -92,7 +99,10 @@ func (d *crashDeploy) play(p *player) (result, error) {
 			continue
 		}
 		if !errors.Is(err, fermata.ErrParked) {
-			return out, d.contradiction(p.program, value, err)
+			if old, _ := alone(d.Program, nil); out == went && contradicts(old, nil, value, err) == nil {
+				out = same
+			}
+			return out, errors.Join(d.contradiction(p, value, err), p.ledger.verdict())
 		}
 		var diverged *fermata.DivergenceError
 		switch {
@@ -107,18 +117,21 @@ func (d *crashDeploy) play(p *player) (result, error) {
 }
 
 // contradiction says how the end of a run differs from all that it may be.
-func (d *crashDeploy) contradiction(p *model.Program, value int, result error) error {
-	p = clone(p)
-	for i := range p.Tasks {
-		if was := d.Program.Tasks[i].Body; !reflect.DeepEqual(was, p.Tasks[i].Body) {
-			p.Tasks[i].Former = was
+func (d *crashDeploy) contradiction(p *player, value int, result error) error {
+	program := clone(p.program)
+	for i := range program.Tasks {
+		if was := d.Program.Tasks[i].Body; !reflect.DeepEqual(was, program.Tasks[i].Body) {
+			program.Tasks[i].Former = was
 		}
 	}
 	var marks []bool
 	for range 500 {
 		var outcome *model.Outcome
-		outcome, marks = alone(p, marks)
+		outcome, marks = alone(program, marks)
 		err := contradicts(outcome, nil, value, result)
+		if err == nil {
+			err = p.ledger.contradicts(outcome)
+		}
 		if err == nil {
 			return nil
 		}
@@ -192,5 +205,20 @@ func TestMutationsInFlight(t *testing.T) {
 			seen.add(d.Mutant.mutation, out)
 		})
 	})
-	t.Logf("what was changed, and what became of the run:\n%s", seen)
+	seen.report(t)
+}
+
+// With the witness switched off the checks of TestMutationsInFlight find what then goes wrong.
+func TestMutationsInFlightUnwitnessed(t *testing.T) {
+	mismatches(t, func(t *rapid.T, off func(*settings)) (err error) {
+		d := crashDeploys().Draw(t, "deploy")
+		off(&d.Settings)
+		rapid.SyncTest(t, func(t *rapid.T) {
+			if err := d.aim(); err != nil {
+				t.Fatalf("undisturbed: %v\n%s", err, d)
+			}
+			_, err = d.tell(newScheduler(d.Schedule.Picks, d.Schedule.Faults))
+		})
+		return err
+	})
 }

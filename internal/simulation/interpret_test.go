@@ -96,6 +96,7 @@ type callable interface {
 }
 
 func (p *interpreter) body(ctx context.Context, in int) (int, error) {
+	p.ledger.begin()
 	return p.scope(ctx, place{life: fmt.Sprintf("%s.%d", p.ledger.life(), fermata.Attempt(ctx))}, p.program.Body, in)
 }
 
@@ -230,6 +231,7 @@ func (f *frame) settle(ctx context.Context, s *model.Stmt, call *pending) *endin
 		return f.stopped(s, err)
 	}
 	f.p.ledger.deliver(f.p.process, call.site, f.at.life, value)
+	f.p.ledger.hand(f.p.process, call.site, value)
 	f.vars[s.Var] = value
 	return nil
 }

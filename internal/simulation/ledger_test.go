@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type ledger struct {
 	executions map[string][]execution // by site
 	successes  map[int]bool           // numbers of executions whose success is recorded, when it was last looked
 	delivered  map[string]delivery    // by site
+	handed     map[string]int         // results that the code got in its last pass, by site
 	answers    map[int]int            // answer that was sent to the payload of its question
 	violations []string
 }
@@ -136,6 +138,34 @@ func (l *ledger) deliver(p *process, site, life string, value int) {
 	l.delivered[site] = delivery{life, value}
 }
 
+// begin notes that the code is entered from its first line.
+func (l *ledger) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.handed = map[string]int{}
+}
+
+// hand notes that the code got a result, which may be unlike one that it got before.
+func (l *ledger) hand(p *process, site string, value int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !p.died() {
+		l.handed[site] = value
+	}
+}
+
+// contradicts says what the code got in its last pass that the outcome doesn't have.
+func (l *ledger) contradicts(o *model.Outcome) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for site, value := range l.handed {
+		if want := o.Delivered[site]; !slices.Contains(want, value) {
+			return fmt.Errorf("the call at %s gave %d, want one of %v", site, value, want)
+		}
+	}
+	return nil
+}
+
 // send notes what is answered to a question, before it is.
 func (l *ledger) send(answer, payload int) {
 	l.mu.Lock()
@@ -147,6 +177,12 @@ func (l *ledger) send(answer, payload int) {
 func (l *ledger) answered(payload, answer int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.pure {
+		if want := reply(payload); answer != want {
+			l.violations = append(l.violations, fmt.Sprintf("the question about %d got the answer %d, want %d", payload, answer, want))
+		}
+		return
+	}
 	if shown, sent := l.answers[answer]; !sent || shown != payload {
 		l.violations = append(l.violations, fmt.Sprintf("the question about %d got the answer %d, which was sent to the one about %d", payload, answer, shown))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/fermata-go/fermata/internal/simulation/model"
 	"pgregory.net/rapid"
@@ -12,12 +13,39 @@ import (
 // mutation is what a deploy changed while a run waited.
 type mutation struct {
 	Kind  string
-	Where string // "body", "task", "future" – a call that is started, not awaited at once
+	Where region
+}
+
+// region is where in the program something stands; zero: in the body of the entrypoint, alone.
+type region uint8
+
+// The regions; a statement may be in several.
+const (
+	inTask region = 1 << iota
+	inGroup
+	inNested  // entrypoint
+	inRetries // of the statement's own call, or of what is around
+	inFlight  // a call that is started and not awaited at once, or a statement while there is one
+)
+
+var regionNames = [...]string{"task", "group", "nested", "retries", "in flight"}
+
+func (r region) String() string {
+	if r == 0 {
+		return "body"
+	}
+	var names []string
+	for i, name := range regionNames {
+		if r&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // mutationKinds are all kinds, as often as each is to be tried.
 var mutationKinds = []string{
-	"insert", "insert", "delete", "delete", "swap", "swap", "rename", "rename",
+	"insert", "insert", "delete", "delete", "swap", "swap", "swap", "rename", "rename", "rename",
 	"argument", "argument", "argument", "payload", "payload", "key", "duplicate", "width", "catch", "none",
 }
 
@@ -36,12 +64,16 @@ func mutants(p *model.Program) *rapid.Generator[mutant] {
 			m.Kind = "none"
 			return m
 		}
-		at := rapid.SampledFrom(fit).Draw(t, "site")
-		m.Where = at.where
-		s := &(*at.block)[at.index]
-		if s.Op == model.Go || s.Op == model.Await || s.Op == model.Fan {
-			m.Where += ", future"
+		if rapid.IntRange(0, 4).Draw(t, "reached") > 0 {
+			// A change of what never runs is no risk.
+			outcome, _ := alone(p, nil)
+			reached := slices.DeleteFunc(slices.Clone(fit), func(at site) bool { return !outcome.Reached[(*at.block)[at.index].ID] })
+			if len(reached) > 0 {
+				fit = reached
+			}
 		}
+		at := rapid.SampledFrom(fit).Draw(t, "site")
+		m.Where = at.region
 		change(t, kind, at, &generator{t: t, id: 1000})
 		return m
 	})
@@ -54,25 +86,26 @@ type mutant struct {
 
 // site is a statement of a program.
 type site struct {
-	block *[]model.Stmt
-	index int
-	first int // composite that a call here may name
-	where string
+	block  *[]model.Stmt
+	index  int
+	first  int // composite that a call here may name
+	region region
+}
+
+// surveyor lists statements.
+type surveyor struct {
+	program *model.Program
+	all     []site
 }
 
 // sites lists all statements of what runs.
 func sites(p *model.Program) []site {
-	var all []site
-	var visit func(block *[]model.Stmt, first int, where string)
-	visit = func(block *[]model.Stmt, first int, where string) {
-		for i := range *block {
-			all = append(all, site{block, i, first, where})
-			s := &(*block)[i]
-			visit(&s.Body, first, where)
-			visit(&s.Else, first, where)
-		}
+	v := surveyor{program: p}
+	around := region(0)
+	if p.Attempts > 0 {
+		around = inRetries
 	}
-	visit(&p.Body, 0, "body")
+	v.block(&p.Body, 0, around, map[int]bool{})
 	called := map[string]bool{}
 	model.Walk(p.Body, func(s *model.Stmt) { called[s.Task] = true })
 	for i := range p.Tasks {
@@ -81,9 +114,43 @@ func sites(p *model.Program) []site {
 			continue
 		}
 		model.Walk(t.Body, func(s *model.Stmt) { called[s.Task] = true })
-		visit(&t.Body, i+1, "task")
+		at := around | inTask
+		if t.Nested {
+			at |= inNested
+		}
+		if t.Attempts > 0 {
+			at |= inRetries
+		}
+		v.block(&t.Body, i+1, at, map[int]bool{})
 	}
-	return all
+	return v.all
+}
+
+// block lists the statements of a block. flying are the futures of its scope that are not awaited yet.
+func (v *surveyor) block(block *[]model.Stmt, first int, around region, flying map[int]bool) {
+	for i := range *block {
+		s := &(*block)[i]
+		at := around
+		if t := v.program.Task(s.Task); t != nil && t.Attempts > 0 {
+			at |= inRetries
+		}
+		if s.Op == model.Go {
+			flying[s.Future] = true
+		}
+		if len(flying) > 0 || s.Op == model.Fan {
+			at |= inFlight
+		}
+		if s.Op == model.Await {
+			delete(flying, s.Future)
+		}
+		v.all = append(v.all, site{block, i, first, at})
+		if s.Op == model.Group {
+			v.block(&s.Body, first, around|inGroup, map[int]bool{})
+			continue
+		}
+		v.block(&s.Body, first, around, flying)
+		v.block(&s.Else, first, around, flying)
+	}
 }
 
 func fits(kind string, at site) bool {

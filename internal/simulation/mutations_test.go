@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/fermata-go/fermata"
@@ -31,29 +30,21 @@ func deploys() *rapid.Generator[*deploy] {
 	return rapid.Custom(func(t *rapid.T) *deploy {
 		d := &deploy{story: *stories().Draw(t, "story")}
 		d.Schedule.Faults = nil
-		d.Rests = rapid.IntRange(1, 3).Draw(t, "rests")
-		body := &d.Program.Body
-		for i := range rapid.IntRange(0, 3).Draw(t, "more questions") {
+		d.Rests = rapid.SampledFrom([]int{1, 1, 1, 2, 3}).Draw(t, "rests")
+		for i := range rapid.IntRange(1, 4).Draw(t, "more questions") {
 			// Else most programs are over before anybody was asked.
-			at := rapid.IntRange(0, len(*body)).Draw(t, "at")
-			*body = slices.Insert(*body, at, model.Stmt{ID: 900 + i, Op: model.Ask, Arg: model.Expr{Const: i, Var: -1}, Var: i})
+			block := &d.Program.Body
+			if rapid.Bool().Draw(t, "anywhere") {
+				block = rapid.SampledFrom(sites(d.Program)).Draw(t, "beside").block
+			}
+			at := rapid.IntRange(0, len(*block)).Draw(t, "at")
+			*block = slices.Insert(*block, at, model.Stmt{ID: 900 + i, Op: model.Ask, Arg: model.Expr{Const: i, Var: -1}, Var: i})
 		}
 		d.Mutant = mutants(d.Program).Draw(t, "mutant")
 		d.Enter = rapid.Bool().Draw(t, "enter")
 		return d
 	})
 }
-
-// result is what became of a run under changed code.
-type result string
-
-// The results.
-const (
-	never    result = "over before" // the run had ended before the change
-	parked   result = "parked"
-	reverted result = "and back" // parked, and then went on with the old code
-	went     result = "went on"
-)
 
 // play plays the old program, then the new one.
 func (d *deploy) play(p *player) (result, error) {
@@ -154,45 +145,6 @@ func mutations() int {
 	return 600
 }
 
-// histogram counts what was tried and what became of it.
-type histogram map[string]map[result]int
-
-func (h histogram) add(m mutation, r result) {
-	row := m.Kind + " in " + m.Where
-	if h[row] == nil {
-		h[row] = map[result]int{}
-	}
-	h[row][r]++
-}
-
-func (h histogram) String() string {
-	var b strings.Builder
-	columns := []result{went, parked, reverted, never}
-	changed := 0
-	fmt.Fprintf(&b, "%-28s", "")
-	for _, c := range columns {
-		fmt.Fprintf(&b, "%12.12s", c)
-	}
-	total := 0
-	rows := make([]string, 0, len(h))
-	for row := range h {
-		rows = append(rows, row)
-	}
-	slices.Sort(rows)
-	for _, row := range rows {
-		fmt.Fprintf(&b, "\n%-28s", row)
-		for _, c := range columns {
-			fmt.Fprintf(&b, "%12d", h[row][c])
-			total += h[row][c]
-			if c != never {
-				changed += h[row][c]
-			}
-		}
-	}
-	fmt.Fprintf(&b, "\n%d changes of waiting runs in %d cases", changed, total)
-	return b.String()
-}
-
 // A program that was changed while its run waited goes on with the values of the calls that
 // are unchanged, or is parked with both sides named.
 func TestMutations(t *testing.T) {
@@ -208,33 +160,46 @@ func TestMutations(t *testing.T) {
 			seen.add(d.Mutant.mutation, out)
 		})
 	})
-	t.Logf("what was changed, and what became of the run:\n%s", seen)
+	seen.report(t)
 }
 
-// With replay's comparison switched off, or blind to inputs, the same checks find what then goes wrong.
-func TestMutationsUnwitnessed(t *testing.T) {
-	for _, off := range []struct {
-		name string
-		set  func(*settings)
-	}{
-		{"lenient", func(s *settings) { s.Lenient = true }},
-		{"blind", func(s *settings) { s.Blind = true }},
-	} {
+// witnessOff are the ways to switch off what replay compares.
+var witnessOff = []struct {
+	name string
+	set  func(*settings)
+}{
+	{"lenient", func(s *settings) { s.Lenient = true }}, // nothing parks
+	{"blind", func(s *settings) { s.Blind = true }},     // the inputs of calls look the same
+}
+
+// mismatches looks for cases in which a run with a witness switched off comes to something else than it should, and
+// the checks say so. Without any, the checks prove nothing.
+func mismatches(t *testing.T, tell func(*rapid.T, func(*settings)) error) {
+	const most = 3000
+	for _, off := range witnessOff {
 		t.Run(off.name, func(t *testing.T) {
-			mismatches, n := 0, 200
-			check(t, n, func(t *rapid.T) {
-				d := deploys().Draw(t, "deploy")
-				off.set(&d.Settings)
-				rapid.SyncTest(t, func(*rapid.T) {
-					if _, err := d.tell(newScheduler(d.Schedule.Picks, nil)); err != nil {
-						mismatches++
-					}
-				})
+			var found error
+			cases := 0
+			check(t, most, func(t *rapid.T) {
+				if found == nil {
+					cases++
+					found = tell(t, off.set)
+				}
 			})
-			t.Logf("%d mismatches in %d", mismatches, n)
-			if mismatches == 0 {
-				t.Errorf("no mismatch in %d mutations without the witness: this test proves nothing", n)
+			if found == nil {
+				t.Fatalf("no mismatch in %d cases: the test with the witness proves nothing", most)
 			}
+			t.Logf("a mismatch after %d cases: %v", cases, found)
 		})
 	}
+}
+
+// With the witness switched off the checks of TestMutations find what then goes wrong.
+func TestMutationsUnwitnessed(t *testing.T) {
+	mismatches(t, func(t *rapid.T, off func(*settings)) (err error) {
+		d := deploys().Draw(t, "deploy")
+		off(&d.Settings)
+		rapid.SyncTest(t, func(*rapid.T) { _, err = d.tell(newScheduler(d.Schedule.Picks, nil)) })
+		return err
+	})
 }

@@ -34,6 +34,11 @@ type Outcome struct {
 	Open []*Question
 	// Executed counts the executions of leaves by their sites, in this pass.
 	Executed map[string]int
+	// Reached are the IDs of the statements that the pass came to.
+	Reached map[int]bool
+	// Delivered are the results, but for failures, that the code was handed, by the sites of the calls. Those of an
+	// earlier attempt count too.
+	Delivered map[string][]int
 	// Unknown are the sites of leaves that should have been executed, and were not.
 	Unknown []string
 	// Claims that the pass has made anew.
@@ -54,7 +59,9 @@ type Divergence struct {
 // Pass interprets the program once, and adds to the record. With skip, tasks
 // that can only wait for their open questions again are not entered.
 func (r *Run) Pass(p *Program, entrypoint string, w World, skip bool) *Outcome {
-	m := &machine{run: r, program: p, world: w, skip: skip, out: &Outcome{Executed: map[string]int{}}}
+	m := &machine{run: r, program: p, world: w, skip: skip, out: &Outcome{
+		Executed: map[string]int{}, Reached: map[int]bool{}, Delivered: map[string][]int{},
+	}}
 	var end ending
 	for r.attempt++; ; r.attempt++ {
 		m.out.Open = nil
@@ -123,6 +130,7 @@ type frame struct {
 
 type future struct {
 	entry *entry
+	site  string
 	ending
 }
 
@@ -161,6 +169,7 @@ func (f *frame) block(block []Stmt) (ending, bool) {
 }
 
 func (f *frame) stmt(s *Stmt) (ending, bool) {
+	f.m.out.Reached[s.ID] = true
 	switch s.Op {
 	case Let:
 		f.vars[s.Var] = s.Arg.Eval(&f.vars)
@@ -220,6 +229,7 @@ func (f *frame) settle(s *Stmt, call *future) (ending, bool) {
 		return ending{state: call.state}, true
 	}
 	if call.failure == nil {
+		f.m.out.Delivered[call.site] = append(f.m.out.Delivered[call.site], call.value)
 		f.vars[s.Var] = call.value
 		return ending{}, false
 	}
@@ -404,7 +414,8 @@ func (f *frame) start(s *Stmt, input int) *future {
 	if e == nil {
 		return &future{ending: ending{state: diverged}}
 	}
-	call := &future{entry: e}
+	site := Site(f.site, s.ID, f.turns)
+	call := &future{entry: e, site: site}
 	f.running = append(f.running, call)
 	switch {
 	case e.done:
@@ -413,7 +424,7 @@ func (f *frame) start(s *Stmt, input int) *future {
 		call.state = suspended
 		f.m.out.Open = openQuestions(e.inner, false, f.m.out.Open)
 	default:
-		call.ending = f.perform(e, task, Site(f.site, s.ID, f.turns))
+		call.ending = f.perform(e, task, site)
 	}
 	return call
 }
