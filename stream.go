@@ -40,6 +40,9 @@ type StreamOptions struct {
 	_ [0]func()
 	// Nested adds the events of nested entrypoints, under their namespaces. Default: off.
 	Nested bool
+	// After is the [Part].Position of the last part that was seen, by any reader in any process with any modes: only
+	// what comes after it is yielded. Default: from where the handle begins.
+	After string
 }
 
 // Part is one element of a stream. Its JSON form is {"type", "ns", "data"}, LangGraph's version 2.
@@ -53,8 +56,10 @@ type Part struct {
 	// last record before them, and a number of their own. Every reader sees the same.
 	Seq   int64 `json:"-"`
 	Index int64 `json:"-"`
+	// Position is the place of the part in the stream of its run, for [StreamOptions].After.
+	Position string `json:"-"`
 	// Lost is not 0 in a part that stands for as many custom and message parts
-	// that this reader was too slow for; it has no Mode and no Data.
+	// that this reader was too slow for, or at most as many if it began in the middle; it has no Mode and no Data.
 	Lost int64 `json:"-"`
 }
 
@@ -66,9 +71,16 @@ type Part struct {
 // get them. Errors and their place are those of [Run.Events]; an unknown mode is [ErrInvalid].
 func (r *Run[O]) Stream(ctx context.Context, options *StreamOptions, modes ...Mode) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		s := &stream{engine: r.engine, modes: modes, after: r.handle.After(), yield: yield}
+		s := &stream{engine: r.engine, modes: modes, yield: yield}
 		if options != nil {
 			s.options = *options
+		}
+		if s.options.After != "" {
+			var err error
+			if s.after, err = parsePosition(s.options.After); err != nil {
+				yield(Part{}, &Error{Op: "stream", Thread: r.Thread(), Run: r.ID(), Reason: ErrInvalid, Err: err, Hint: "pass the Position of a part"})
+				return
+			}
 		}
 		if len(modes) == 0 {
 			s.modes = []Mode{StreamUpdates}
@@ -108,22 +120,25 @@ type stream struct {
 	engine  *Engine
 	options StreamOptions
 	modes   []Mode
-	after   int64
+	after   position
+	at      position // of the part before
 	yield   func(Part, error) bool
 	stopped bool
+	muted   bool // the event is of a nested entrypoint, and these are not wanted
 	began   engine.Event
 	result  json.RawMessage
 }
 
 type object = map[string]any
 
-// send yields a part if its mode is wanted.
+// send yields a part if its mode is wanted. Its position is the same whatever is wanted.
 func (s *stream) send(mode Mode, e engine.Event, data any) {
-	if s.stopped || !slices.Contains(s.modes, mode) {
+	s.at.part++
+	if s.stopped || s.muted || s.at.compare(s.after) <= 0 || !slices.Contains(s.modes, mode) {
 		return
 	}
 	encoded, err := json.Marshal(data)
-	part := Part{Mode: mode, Namespace: e.Namespace, Data: encoded, Seq: e.Seq, Index: e.Index}
+	part := Part{Mode: mode, Namespace: e.Namespace, Data: encoded, Seq: e.Seq, Index: e.Index, Position: s.at.String()}
 	if part.Namespace == nil {
 		part.Namespace = []string{}
 	}
@@ -158,15 +173,14 @@ func (s *stream) interrupts(questions []storage.Question) []object {
 }
 
 func (s *stream) event(e engine.Event) {
-	if len(e.Namespace) > 0 && !s.options.Nested {
-		return
-	}
+	s.muted = len(e.Namespace) > 0 && !s.options.Nested
+	s.at.moveTo(e)
 	switch e.Kind {
 	case engine.Began:
 		s.began = e
 		s.checkpoint(e, false)
 		s.task(e, "task", object{"id": e.Task, "name": e.Name, "input": s.json(e.Run.Input), "triggers": []string{"__start__"}})
-		if s.after > 0 {
+		if e.Seq > 0 {
 			s.send(StreamValues, e, s.json(e.Data))
 		}
 	case engine.TaskStarted:
@@ -199,7 +213,25 @@ func (s *stream) event(e engine.Event) {
 	case engine.Message:
 		s.send(StreamMessages, e, s.json(e.Data))
 	case engine.Gap:
-		s.stopped = !s.yield(Part{Seq: e.Seq, Lost: e.Lost}, nil)
+		s.gap(e)
+	}
+}
+
+// gap tells of lost parts, but for those that come before what the reader wants.
+func (s *stream) gap(e engine.Event) {
+	at, lost := s.at, e.Lost
+	switch {
+	case s.after == position{}:
+	case s.after.token == e.Token && s.after.token > 0:
+		lost = min(lost, e.Index-s.after.index)
+	case e.Next < s.after.record:
+		lost = 0
+	}
+	if at.compare(s.after) < 0 {
+		at = s.after
+	}
+	if lost > 0 {
+		s.stopped = !s.yield(Part{Seq: e.Seq, Lost: lost, Position: at.String()}, nil)
 	}
 }
 

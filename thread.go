@@ -123,6 +123,29 @@ func (t *Thread[I, O]) Resume(ctx context.Context, answer any, options ...Answer
 	return t.run(h, nil)
 }
 
+// Attach returns a handle of a run of the thread, in whatever process it executes; the zero ID is the thread's
+// latest run. Its events and parts are all that the run has, over its pauses, up to where it rests when they are
+// read. Nothing begins to execute.
+//
+// Errors: [ErrUnknownThread]; [ErrUnknownRun]; [ErrInvalid] for a bad thread id; [ErrStorage].
+func (t *Thread[I, O]) Attach(ctx context.Context, run ID) (*Run[O], error) {
+	e, err := t.check("attach")
+	if err != nil {
+		return nil, err
+	}
+	if run.IsZero() {
+		head, err := e.core.Head(ctx, "attach", e.tenant, t.id)
+		if err != nil {
+			return nil, public(err)
+		}
+		if head.Run == nil {
+			return nil, &Error{Op: "attach", Thread: t.id, Reason: ErrUnknownThread, Hint: "start a run on it first"}
+		}
+		run = head.Run.ID
+	}
+	return t.run(e.core.Follow(ctx, e.tenant, t.id, run))
+}
+
 // Continue goes on with the latest run of the thread without an answer: LangGraph's invoke(null).
 //
 //   - interrupted: the code runs again up to the open questions, which stay the same;

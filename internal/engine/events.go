@@ -62,7 +62,10 @@ type Event struct {
 	// Questions of Paused; some may be settled by the time of the reading.
 	Questions []storage.Question
 	Run       storage.Run // of Began and Rested
-	Lost      int64
+	// Lost is of Gap, which comes after Seq and up to Index; Next is the Seq of the first transient event that is not lost, 0 if
+	// all are.
+	Lost int64
+	Next int64
 }
 
 // eventPage is how many records a reader of events takes at once.
@@ -173,7 +176,7 @@ func (r *eventReader) find() bool {
 func (r *eventReader) gap(lost int64, kept []Event) Event {
 	e := Event{Seq: r.seen, At: r.engine.now(), Kind: Gap, Lost: lost, Index: r.heard}
 	if len(kept) > 0 {
-		e.Token = kept[0].Token
+		e.Token, e.Next = kept[0].Token, kept[0].Seq
 	}
 	return e
 }
