@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -319,9 +320,15 @@ func (r *eventReader) derive(ctx context.Context, run storage.Run, stored storag
 	e := Event{Seq: stored.Seq, At: stored.At, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0)}
 	switch rec.kind {
 	case recordClaim:
+		if _, known := r.claims[rec.scope]; !known && rec.scope != 0 {
+			return Event{}, r.corrupt(run, stored.Seq, rec.scope)
+		}
 		return r.claimed(run, rec, e), nil
 	case recordOutcome:
-		c := r.claims[rec.claim]
+		c, known := r.claims[rec.claim]
+		if !known {
+			return Event{}, r.corrupt(run, stored.Seq, rec.claim)
+		}
 		c.done = true
 		r.claims[rec.claim] = c
 		if c.start.Kind == 0 {
@@ -361,6 +368,10 @@ func (r *eventReader) derive(ctx context.Context, run storage.Run, stored storag
 		}
 	}
 	return e, nil
+}
+
+func (r *eventReader) corrupt(run storage.Run, seq, claim int64) error {
+	return storageError("events", run.Thread, run.ID, fmt.Errorf("%w: record %d is of the unknown claim %d", storage.ErrCorrupt, seq, claim))
 }
 
 // claimed describes a claim, and is the event of one that readers see.

@@ -116,7 +116,7 @@ func (e *Engine) OpenQuestions(ctx context.Context, tenant string, run storage.I
 		return nil, storageError("questions", "", run, err)
 	}
 	for _, stored := range records {
-		if recordKind(stored.Data[0]) != recordPause {
+		if len(stored.Data) == 0 || recordKind(stored.Data[0]) != recordPause {
 			continue
 		}
 		if r, err := decodeRecord(stored.Data, nil); err == nil {

@@ -212,6 +212,9 @@ func (h *history) reopen(e *Engine, scope int64, attempt, spent int, f *Failure)
 		return err
 	}
 	for _, branch := range f.Branches {
+		if branch == nil || branch.Branch <= scope {
+			return nil, fmt.Errorf("%w: a failure of scope %d has a branch that is none of it", storage.ErrCorrupt, scope)
+		}
 		if err := below(branch.Branch, branch); err != nil {
 			return nil, err
 		}
@@ -220,6 +223,9 @@ func (h *history) reopen(e *Engine, scope int64, attempt, spent int, f *Failure)
 		c := h.claims[seq]
 		if c == nil || !c.failed {
 			continue
+		}
+		if seq <= scope {
+			return nil, fmt.Errorf("%w: record %d is a call of the later scope %d", storage.ErrCorrupt, seq, scope)
 		}
 		inner, err := e.decodeFailure(c.data, seq)
 		if err != nil {
