@@ -35,6 +35,8 @@ type orders struct {
 	DieIn []int
 	// StallIn is the step at whose start the child's disk stops to write.
 	StallIn int
+	// After is the position from which the child watches.
+	After string
 	// Durability of a line and of a fan.
 	Durability fermata.Durability
 	// Takes: the child takes up runs by itself.
@@ -120,6 +122,8 @@ func (o *orders) carryOut(ctx context.Context) error {
 		err = o.work(ctx, fan.On(engine).Thread(o.Thread), fanWidth)
 	case "answer":
 		err = o.answer(ctx, line.On(engine))
+	case "watch":
+		err = o.watch(ctx, line.On(engine).Thread(o.Thread))
 	case "serve":
 		say("ready")
 		err = o.serve()
