@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +27,7 @@ func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q
 	return q, orNotFound(what, found, err)
 }
 
-// ListQuestions implements [storage.Questions]. Open questions in the order of their asking come from an
-// index; the other orders sort all that match.
+// ListQuestions implements [storage.Questions]. Open questions come from an index, in every order.
 func (b *Backend) ListQuestions(ctx context.Context, f storage.QuestionFilter) (list []storage.Question, err error) {
 	c := b.listCall(&f)
 	err = b.read(ctx, "list questions", func() { list = nil }, func(_ int, r *row) error {
@@ -42,22 +42,47 @@ func (b *Backend) listCall(f *storage.QuestionFilter) *call {
 	if ofOneRun(f) {
 		return b.runCall(f)
 	}
-	order := " ORDER BY q.asked, q.id"
-	switch f.Order {
-	case storage.ByDeadline:
-		order = " ORDER BY q.deadline, q.id" // NULLs come last
-	case storage.ByPriority:
-		order = " ORDER BY q.priority DESC, q.id"
-	}
+	by := orderedBy(f.Order)
+	order := " ORDER BY " + by + ", q.id"
 	// The page is found first: only its questions are joined with what else is to be known of them.
 	q := b.query("SELECT p.q, r.id, r.thread, r.entrypoint, a.data FROM (SELECT q, q.run_n, q.schema_n FROM SCHEMA.question q")
 	filterQuestions(q, f)
 	if f.After != nil {
-		pageAfter(q, f.Order, f.After)
+		q.where("("+by+", q.id) > (", place(f.Order, f.After), ", ", arg{oid: pgtype.UUIDOID, value: f.After.ID[:]}, ")")
 	}
 	q.end(order+" LIMIT ", int8Arg(pageSize(f.Limit)))
 	q.end(") p JOIN SCHEMA.run r ON r.n = p.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = p.schema_n" + strings.ReplaceAll(order, "q.", "(p.q)."))
 	return q.call()
+}
+
+// The keys of the orders, as the indexes of open questions say them.
+const (
+	byAsked    = "q.asked"
+	byDeadline = "coalesce(q.deadline, 'infinity')"
+	byPriority = "(~q.priority)"
+)
+
+func orderedBy(order storage.QuestionOrder) string {
+	switch order {
+	case storage.ByDeadline:
+		return byDeadline
+	case storage.ByPriority:
+		return byPriority
+	}
+	return byAsked
+}
+
+// place is the key of a question as it was on the page before.
+func place(order storage.QuestionOrder, q *storage.Question) any {
+	switch {
+	case order == storage.ByDeadline && q.Deadline.IsZero():
+		return "'infinity'"
+	case order == storage.ByDeadline:
+		return timeArg(q.Deadline)
+	case order == storage.ByPriority:
+		return int8Arg(^int64(q.Priority))
+	}
+	return timeArg(q.Asked)
 }
 
 // ofOneRun reports whether f asks for nothing but what one run asks, as the engine does at every pause.
@@ -83,12 +108,18 @@ func (b *Backend) runCall(f *storage.QuestionFilter) *call {
 
 // CountQuestions implements [storage.Questions].
 func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) (counts map[storage.QuestionState]int, err error) {
-	q := b.query("SELECT q.state, count(*) FROM SCHEMA.question q")
+	what, group := "q.state", " GROUP BY q.state"
+	if len(f.States) == 1 { // an index of open questions suffices, which doesn't have the state
+		what, group = strconv.Itoa(int(f.States[0]))+"::smallint", ""
+	}
+	q := b.query("SELECT " + what + ", count(*) FROM SCHEMA.question q")
 	filterQuestions(q, &f)
-	q.end(" GROUP BY q.state")
+	q.end(group)
 	err = b.read(ctx, "count questions", func() { counts = map[storage.QuestionState]int{} }, func(_ int, r *row) error {
 		state := storage.QuestionState(r.int2())
-		counts[state] = int(r.int8())
+		if n := int(r.int8()); n > 0 {
+			counts[state] = n
+		}
 		return r.err
 	}, q.call())
 	return counts, err
@@ -133,27 +164,12 @@ func filterQuestions(q *query, f *storage.QuestionFilter) {
 		q.where("q.tags @> ", textsArg(f.Tags))
 	}
 	if !f.DueBefore.IsZero() {
-		q.where("q.deadline < ", timeArg(f.DueBefore))
+		// The first finds them in the index, the second tells the planner, which knows the column, how many there are.
+		q.where(byDeadline+" < ", timeArg(f.DueBefore), " AND q.deadline < ", timeArg(f.DueBefore))
 	}
 	if f.For != nil {
 		q.where("q.audience IS NULL OR q.audience && ", textsArg(audience([]string{f.For.Subject}, f.For.Groups)))
 		q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))
-	}
-}
-
-// pageAfter restricts to what comes after a question as it was on the page before.
-func pageAfter(q *query, order storage.QuestionOrder, last *storage.Question) {
-	id := arg{oid: pgtype.UUIDOID, value: last.ID[:]}
-	switch {
-	case order == storage.ByDeadline && last.Deadline.IsZero():
-		q.where("q.deadline IS NULL AND q.id > ", id)
-	case order == storage.ByDeadline:
-		q.where("q.deadline IS NULL OR (q.deadline, q.id) > (", timeArg(last.Deadline), ", ", id, ")")
-	case order == storage.ByPriority:
-		priority := int8Arg(int64(last.Priority))
-		q.where("q.priority < ", priority, " OR q.priority = ", priority, " AND q.id > ", id)
-	default:
-		q.where("(q.asked, q.id) > (", timeArg(last.Asked), ", ", id, ")")
 	}
 }
 
