@@ -97,7 +97,7 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	f.done = make(chan struct{})
 	ctx, f.cancel = context.WithCancelCause(ctx)
 	s.running = append(s.running, f)
-	go f.run(ctx, c, order, false)
+	p.engine.crew.start(func() { f.run(ctx, c, order, false) })
 	return f, nil
 }
 

@@ -81,6 +81,7 @@ type Engine struct {
 	unwatch  func()
 	unbind   func() bool // from the parent of base
 	hub      hub
+	crew     crew
 	defs     sync.Map       // definition to its identity
 	backlog  atomic.Bool    // the last look at the queue left some there
 	all      sync.WaitGroup // executions and the keeper
@@ -463,6 +464,7 @@ func (e *Engine) end() {
 	e.abort(ErrClosed)
 	e.unwatch()
 	e.all.Wait()
+	e.crew.dismiss()
 	e.hub.close()
 	e.dismiss(context.Background())
 	e.mu.Lock()

@@ -175,7 +175,7 @@ func (x *execution) body(p *pass) ending {
 		return e
 	}
 	finished := make(chan struct{})
-	go func() {
+	x.engine.crew.start(func() {
 		returned := false
 		defer func() {
 			if !returned { // the function ended its goroutine, and this code with it
@@ -204,7 +204,7 @@ func (x *execution) body(p *pass) ending {
 			e.failure = root.newFailure(p.entry.Name, root.attempt, err)
 		}
 		returned = true
-	}()
+	})
 	<-finished
 	return e
 }

@@ -51,7 +51,9 @@ func (e *Engine) release(run storage.ID, x *execution) {
 
 // begin executes a run that is held, as it was loaded since.
 func (e *Engine) begin(x *execution, loaded storage.Loaded) {
-	e.all.Go(func() {
+	e.all.Add(1)
+	e.crew.start(func() {
+		defer e.all.Done()
 		x.main(loaded)
 		e.release(loaded.Run.ID, x)
 		if e.backlog.Load() {
