@@ -10,16 +10,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/fermata-go/fermata"
-	"github.com/fermata-go/fermata/internal/pgtest"
-	"github.com/fermata-go/fermata/postgres"
-	"github.com/fermata-go/fermata/sqlite"
-	"github.com/fermata-go/fermata/storage"
 )
 
 // tally is what many answers to one question came to.
@@ -125,7 +119,7 @@ func TestAnswerer(t *testing.T) {
 	if err != nil {
 		t.Skip("it is run by another test")
 	}
-	backend := openShared(t, os.Getenv(answererEnv+"_DB"))
+	backend := openShared(t, os.Getenv(answererEnv+"_DB"), nil)
 	engine, err := fermata.New(backend, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -147,41 +141,16 @@ func TestAnswerer(t *testing.T) {
 	fmt.Printf("%s\n", data)
 }
 
-// openShared opens a database that several processes work on: a file, or a server.
-func openShared(t *testing.T, name string) storage.Backend {
-	t.Helper()
-	var backend storage.Backend
-	var err error
-	if file, ok := strings.CutPrefix(name, "sqlite:"); ok {
-		backend, err = sqlite.Open(file, nil)
-	} else {
-		backend, err = postgres.Open(t.Context(), name, &postgres.Options{Connections: 4})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { backend.Close() })
-	return backend
-}
-
 // Three processes that know nothing of the workflow answer one question, 100 times each.
 func TestThreeProcessesOneWinner(t *testing.T) {
 	t.Parallel()
-	for backend, name := range map[string]func(t *testing.T) string{
-		"sqlite":   func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "test.db") },
-		"postgres": func(t *testing.T) string { return pgtest.DSN(t) },
-	} {
-		t.Run(backend, func(t *testing.T) {
-			t.Parallel()
-			answerFromProcesses(t, name(t))
-		})
-	}
+	onShared(t, answerFromProcesses)
 }
 
 func answerFromProcesses(t *testing.T, database string) {
 	did := &calls{}
 	flow := payout(did)
-	engine, err := fermata.New(openShared(t, database), nil, flow)
+	engine, err := fermata.New(openShared(t, database, nil), nil, flow)
 	if err != nil {
 		t.Fatal(err)
 	}
