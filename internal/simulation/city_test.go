@@ -108,12 +108,20 @@ type citizen struct {
 	*process
 	city  *city
 	graph *fermata.Entrypoint[int, int]
+	stop  map[fermata.ID]bool // runs that were to be cancelled when it was born
 	plain *fermata.Task[int, int]
 	asks  *fermata.Task[int, int]
 }
 
 func (c *city) born(number int) (*citizen, error) {
-	z := &citizen{city: c}
+	z := &citizen{city: c, stop: map[fermata.ID]bool{}}
+	runs, err := c.data.ListRuns(context.Background(), storage.RunFilter{Limit: 1 << 20})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range runs {
+		z.stop[r.ID] = r.CancelRequested
+	}
 	p, err := boot(number, c.director, incarnation.New(c.data, false), fermata.Options{}, func(self *process) []fermata.Definition {
 		z.process = self
 		z.graph = fermata.NewEntrypoint(entrypoint, z.body)
@@ -175,6 +183,9 @@ func (z *citizen) effect(ctx context.Context, _ int) (int, error) {
 	}
 	if row.Status != storage.Running || !z.owns(row.Owner) && !z.died() {
 		z.city.violate("process %d has an effect for run %s, which is %s and not its own", z.number, run.ID, row.Status)
+	}
+	if row.CancelRequested && z.stop[run.ID] {
+		z.city.violate("process %d has an effect for run %s, which was cancelled before it was born", z.number, run.ID)
 	}
 	if n%7 == 0 {
 		return 0, errCity

@@ -115,8 +115,11 @@ func (z *citizen) do(threads int, deed byte) error {
 	case 10, 11:
 		_, err := thread.Continue(ctx)
 		return err
-	case 12:
+	case 12, 14:
 		_, err := thread.Cancel(ctx, "somebody wants it so")
+		if deed%16 == 14 {
+			z.die()
+		}
 		return err
 	case 13:
 		state, err := thread.State(ctx)
@@ -239,7 +242,7 @@ func (d *day) tell(c *city) error {
 // a thread has one active run, a question one winner, only a run's owner has effects, and every run comes to an end.
 func TestThreads(t *testing.T) {
 	var seen tally
-	check(t, 200, func(t *rapid.T) {
+	check(t, 600, func(t *rapid.T) {
 		d := days().Draw(t, "day")
 		rapid.SyncTest(t, func(t *rapid.T) {
 			s := newScheduler(d.Schedule.Picks, d.Schedule.Faults)
