@@ -219,20 +219,14 @@ func (s *stream) event(e engine.Event) {
 
 // gap tells of lost parts, but for those that come before what the reader wants.
 func (s *stream) gap(e engine.Event) {
-	at, lost := s.at, e.Lost
-	switch {
-	case s.after == position{}:
-	case s.after.token == e.Token && s.after.token > 0:
+	if s.at.compare(s.after) <= 0 {
+		return
+	}
+	lost := e.Lost
+	if s.after.token == e.Token && e.Token > 0 {
 		lost = min(lost, e.Index-s.after.index)
-	case e.Next < s.after.record:
-		lost = 0
 	}
-	if at.compare(s.after) < 0 {
-		at = s.after
-	}
-	if lost > 0 {
-		s.stopped = !s.yield(Part{Seq: e.Seq, Lost: lost, Position: at.String()}, nil)
-	}
+	s.stopped = !s.yield(Part{Seq: e.Seq, Index: e.Index, Lost: lost, Position: s.at.String()}, nil)
 }
 
 // ended sends the end of a task or the entrypoint.

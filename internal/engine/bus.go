@@ -77,19 +77,21 @@ func (x *execution) begun() bool {
 }
 
 // transient returns what came to the bus after index, with the last record
-// that readers may see together with it: what comes to the bus later has its place after that.
-func (x *execution) transient(index int64) (sent int64, events []Event, lost int64) {
+// that readers may see together with it: what comes to the bus later has its place after that. If the execution is
+// over nothing comes.
+func (x *execution) transient(index int64) (sent int64, events []Event, lost int64, over bool) {
 	select {
 	case <-x.done:
-		events, lost = x.bus.after(index)
-		return keepAll, events, lost
+		over = true
 	default:
 	}
-	p := x.pass.Load()
-	p.journal.mu.Lock()
-	defer p.journal.mu.Unlock()
+	if p := x.pass.Load(); p != nil {
+		p.journal.mu.Lock()
+		defer p.journal.mu.Unlock()
+		sent = p.journal.sent
+	}
 	events, lost = x.bus.after(index)
-	return p.journal.sent, events, lost
+	return sent, events, lost, over
 }
 
 // waitedHere reports whether an earlier pass has been where the scope is now:

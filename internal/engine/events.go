@@ -63,10 +63,7 @@ type Event struct {
 	// Questions of Paused; some may be settled by the time of the reading.
 	Questions []storage.Question
 	Run       storage.Run // of Began and Rested
-	// Lost is of Gap, which comes after Seq and up to Index; Next is the Seq of the first transient event that is not lost, 0 if
-	// all are.
-	Lost int64
-	Next int64
+	Lost      int64       // of Gap, which has the place of the last one that is lost
 }
 
 // eventPage is how many records a reader of events takes at once.
@@ -108,9 +105,9 @@ func (r *eventReader) read(ctx context.Context) error {
 	defer unsubscribe()
 	for {
 		known := r.find()
-		limit, transient, lost := int64(keepAll), []Event(nil), int64(0)
+		limit, transient, lost, over := int64(keepAll), []Event(nil), int64(0), false
 		if known {
-			limit, transient, lost = r.source.transient(r.heard)
+			limit, transient, lost, over = r.source.transient(r.heard)
 		}
 		run, records, err := r.engine.backend.Log(ctx, r.tenant, r.Run.ID, r.seen, eventPage)
 		if err != nil {
@@ -123,11 +120,11 @@ func (r *eventReader) read(ctx context.Context) error {
 		for len(records) > 0 && records[len(records)-1].Seq > limit {
 			records = records[:len(records)-1]
 		}
-		if lost > 0 {
-			r.heard += lost
-			if !r.yield(r.gap(lost, transient), nil) {
-				return nil
-			}
+		if lost > 0 { // it stands right before what is kept
+			next := transient[0]
+			transient = slices.Insert(transient, 0, Event{
+				Seq: next.Seq, Token: next.Token, Index: next.Index - 1, At: next.At, Kind: Gap, Lost: lost,
+			})
 		}
 		rested, err := r.merge(ctx, run, records, transient, full)
 		if errors.Is(err, errStopped) || rested {
@@ -139,8 +136,9 @@ func (r *eventReader) read(ctx context.Context) error {
 		if full {
 			continue
 		}
-		if known && limit == keepAll {
+		if over { // the next records may be of another execution here, and what that emits between them
 			r.left, r.source = r.source, nil
+			continue
 		}
 		if !underWay(run.Status) && r.seen == run.LastSeq {
 			if r.all {
@@ -171,15 +169,6 @@ func (r *eventReader) find() bool {
 		}
 	}
 	return r.source != nil && r.source.begun()
-}
-
-// gap stands for lost transient events, of which kept are the next.
-func (r *eventReader) gap(lost int64, kept []Event) Event {
-	e := Event{Seq: r.seen, At: r.engine.now(), Kind: Gap, Lost: lost, Index: r.heard}
-	if len(kept) > 0 {
-		e.Token, e.Next = kept[0].Token, kept[0].Seq
-	}
-	return e
 }
 
 func ignoreStopped(err error) error {
