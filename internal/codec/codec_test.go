@@ -84,7 +84,13 @@ func (n nullable) MarshalJSON() ([]byte, error) {
 	}
 	return []byte("true"), nil
 }
-func (n *nullable) UnmarshalJSON(b []byte) error { n.Set = string(b) == "true"; return nil }
+func (n *nullable) UnmarshalJSON(b []byte) error {
+	n.Set = string(b) == "true"
+	if !n.Set && string(b) != "null" {
+		return errors.New("neither true nor null")
+	}
+	return nil
+}
 func (k textKey) MarshalText() ([]byte, error)   { return fmt.Append(nil, k.N%10), nil }
 func (k *textKey) UnmarshalText(b []byte) error {
 	_, err := fmt.Sscan(string(b), &k.N)
