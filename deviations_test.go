@@ -94,7 +94,7 @@ func TestDeviationS2AnswerToAFinishedThreadIsRefused(t *testing.T) {
 	})
 }
 
-func TestDeviationS3AnswerToAnUnknownThreadIsRefused(t *testing.T) { // S33
+func TestDeviationS3AnswerToAnUnknownThreadIsRefused(t *testing.T) { // S33, E9
 	onEach(t, func(g *ground) {
 		g.deploy(nil, inTurn)
 		p := play(g, inTurn, "nobody")
@@ -131,7 +131,7 @@ func TestDeviationIDsEachQuestionHasOne(t *testing.T) {
 	})
 }
 
-func TestDeviationMapAnUnknownIDIsAnError(t *testing.T) { // S35
+func TestDeviationMapAnUnknownIDIsAnError(t *testing.T) { // S35, E7b
 	onEach(t, func(g *ground) {
 		g.deploy(nil, inTurn)
 		p := play(g, inTurn, "1")
