@@ -33,6 +33,8 @@ type QuestionFilter struct {
 	Key        string   // see [Key]
 	Tags       []string // all of them
 	DueBefore  time.Time
+	// MinPriority: of this priority or a higher one, as new(5); nil: of any.
+	MinPriority *int
 	// For: only what this principal may answer. Subject and Groups count.
 	For   *Principal
 	Order QuestionOrder
@@ -41,7 +43,7 @@ type QuestionFilter struct {
 func (f *QuestionFilter) storage(tenant string) storage.QuestionFilter {
 	return storage.QuestionFilter{
 		Tenant: tenant, States: f.States, Thread: f.Thread, Run: f.Run, Entrypoint: f.Entrypoint, Name: f.Name, Key: f.Key,
-		Tags: f.Tags, DueBefore: f.DueBefore, For: f.For, Order: f.Order,
+		Tags: f.Tags, DueBefore: f.DueBefore, MinPriority: f.MinPriority, For: f.For, Order: f.Order,
 	}
 }
 

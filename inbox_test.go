@@ -100,6 +100,7 @@ func TestFindQuestions(t *testing.T) {
 			"for ada":       {fermata.QuestionFilter{Name: "note", For: ada}, all(func(i int) bool { return i%4 != 2 })},
 			"for finance":   {fermata.QuestionFilter{Name: "note", For: finance}, all(func(int) bool { return true })},
 			"due":           {fermata.QuestionFilter{DueBefore: time.Now().Add(90 * time.Minute)}, all(func(i int) bool { return i%5 == 1 })},
+			"priority":      {fermata.QuestionFilter{Name: "note", MinPriority: new(1)}, all(func(i int) bool { return i%3 >= 1 })},
 			"answered":      {fermata.QuestionFilter{States: []fermata.QuestionState{fermata.QuestionAnswered}}, nil},
 			"another order": {fermata.QuestionFilter{Key: "k3", Order: fermata.ByDeadline}, all(func(i int) bool { return i == 3 })},
 		} {

@@ -167,6 +167,9 @@ func filterQuestions(q *query, f *storage.QuestionFilter) {
 		// The first finds them in the index, the second tells the planner, which knows the column, how many there are.
 		q.where(byDeadline+" < ", timeArg(f.DueBefore), " AND q.deadline < ", timeArg(f.DueBefore))
 	}
+	if f.MinPriority != nil {
+		q.where(byPriority+" <= ", int8Arg(^int64(*f.MinPriority)), " AND q.priority >= ", int8Arg(int64(*f.MinPriority))) // see above
+	}
 	if f.For != nil {
 		q.where("q.audience IS NULL OR q.audience && ", textsArg(audience([]string{f.For.Subject}, f.For.Groups)))
 		q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))

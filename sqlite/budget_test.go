@@ -186,7 +186,7 @@ func tour(t *testing.T, b *Backend) {
 			}
 		}
 	}
-	for _, f := range []storage.QuestionFilter{{}, {States: []storage.QuestionState{storage.Answered}}, {DueBefore: time.Now(), States: []storage.QuestionState{storage.Open}}, {Thread: r.Thread}, {Run: r.ID}, {Tags: []string{"t"}, States: []storage.QuestionState{storage.Open}},
+	for _, f := range []storage.QuestionFilter{{}, {States: []storage.QuestionState{storage.Answered}}, {DueBefore: time.Now(), States: []storage.QuestionState{storage.Open}}, {MinPriority: new(-3), States: []storage.QuestionState{storage.Open}}, {Thread: r.Thread}, {Run: r.ID}, {Tags: []string{"t"}, States: []storage.QuestionState{storage.Open}},
 		{Entrypoint: "graph", States: []storage.QuestionState{storage.Open}}, {For: everybody, States: []storage.QuestionState{storage.Open}}} {
 		_, err := b.ListQuestions(ctx, f)
 		must(err)

@@ -54,20 +54,24 @@ func (s *search) plain() bool {
 	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" || f.Name != "" || f.Key != "" || f.For != nil || len(f.Tags) > 1 {
 		return false
 	}
-	return s.onlyOpen() || len(f.Tags) == 0 && f.DueBefore.IsZero()
+	if f.MinPriority != nil && !f.DueBefore.IsZero() {
+		return false
+	}
+	return s.onlyOpen() || len(f.Tags) == 0 && f.DueBefore.IsZero() && f.MinPriority == nil
 }
 
 // countPlain counts what a plain filter selects.
 func (s *search) countPlain(counts map[storage.QuestionState]int) error {
 	if s.wantsOpen() {
 		for _, l := range s.openLists() {
-			p := l.all(s.f)
-			n, err := p.count(s)
-			if err != nil {
-				return err
-			}
-			if n > 0 {
-				counts[storage.Open] += int(n)
+			for _, p := range l.all(s.f) {
+				n, err := p.count(s)
+				if err != nil {
+					return err
+				}
+				if n > 0 {
+					counts[storage.Open] += int(n)
+				}
 			}
 		}
 	}
@@ -258,18 +262,19 @@ func (s *search) each(f func(*hit) bool) error {
 	case s.onlyOpen():
 		seen := map[int64]bool{}
 		for _, list := range s.openLists() {
-			span := list.all(s.f)
-			more, err := s.scan(span.rows(s), func(h *hit) bool {
-				if list.label != "" {
-					if seen[h.k] {
-						return true
+			for _, p := range list.all(s.f) {
+				more, err := s.scan(p.rows(s), func(h *hit) bool {
+					if list.label != "" {
+						if seen[h.k] {
+							return true
+						}
+						seen[h.k] = true
 					}
-					seen[h.k] = true
+					return f(h)
+				})
+				if err != nil || !more {
+					return err
 				}
-				return f(h)
-			})
-			if err != nil || !more {
-				return err
 			}
 		}
 		return nil
@@ -325,7 +330,8 @@ func (s *search) match(q *query) (*hit, error) {
 	if len(f.States) > 0 && !slices.Contains(f.States, h.state) ||
 		f.Name != "" && q.colText(6) != f.Name ||
 		f.Key != "" && q.colText(7) != f.Key ||
-		!f.DueBefore.IsZero() && (!h.timed || h.deadline >= f.DueBefore.UnixMicro()) {
+		!f.DueBefore.IsZero() && (!h.timed || h.deadline >= f.DueBefore.UnixMicro()) ||
+		f.MinPriority != nil && h.priority < int64(*f.MinPriority) {
 		return nil, nil
 	}
 	if f.For != nil && !q.colNull(8) {

@@ -12,7 +12,7 @@ import (
 // together they are in, and puts them together: of open ones those of a tag; or what everybody may
 // answer and what is restricted – for somebody who asks what he may answer: one list for each of his labels.
 func (s *search) merged(limit int) ([]int64, error) {
-	from := &hit{asked: math.MinInt64, deadline: math.MinInt64, timed: true, priority: math.MaxInt64}
+	from := &begin
 	if s.f.After != nil {
 		from = s.after()
 	}
@@ -41,6 +41,9 @@ func (s *search) merged(limit int) ([]int64, error) {
 	}
 	return keys, nil
 }
+
+// begin is before all questions in the orders of asking and of deadlines. None is before the highest priority.
+var begin = hit{asked: math.MinInt64, deadline: math.MinInt64, timed: true}
 
 // collect appends hits of a query until there are end of them.
 func (s *search) collect(found *[]hit, end int, q *query) error {
@@ -116,12 +119,15 @@ func (p *span) query(s *search, columns, join, order string) *query {
 	return p.bind(s.query(columns + table + join + " WHERE x.tenant = ? AND x.label = ? AND " + p.where + order).text(s.f.Tenant).text(p.label))
 }
 
-// all is the whole list, in the order of asking, or what of it is due.
-func (l openList) all(f *storage.QuestionFilter) span {
-	if !f.DueBefore.IsZero() {
-		return l.timed(f, &hit{deadline: math.MinInt64})
+// all is the whole list, or as much of it as one index can tell that the filter may select.
+func (l openList) all(f *storage.QuestionFilter) []span {
+	switch {
+	case !f.DueBefore.IsZero():
+		return []span{l.timed(f, &begin)}
+	case f.MinPriority != nil:
+		return l.byPriority(f, &begin)
 	}
-	return span{l, "asked", "TRUE", "x.asked, x.id", func(q *query) *query { return q }}
+	return []span{{l, "asked", "TRUE", "x.asked, x.id", func(q *query) *query { return q }}}
 }
 
 // spans returns the spans that, one after the other, are all questions of the list
@@ -131,7 +137,7 @@ func (l openList) spans(f *storage.QuestionFilter, from *hit) []span {
 	case storage.ByDeadline:
 		return l.byDeadline(f, from)
 	case storage.ByPriority:
-		return l.byPriority(from)
+		return l.byPriority(f, from)
 	}
 	return []span{l.asked(from)}
 }
@@ -171,32 +177,39 @@ func (l openList) byDeadline(f *storage.QuestionFilter, from *hit) (list []span)
 
 // byPriority: the questions without a priority, most of them, are in no
 // index by priority, but between those above and those below zero in the order of their ids.
-func (l openList) byPriority(from *hit) (list []span) {
-	between := func(below, above int64) {
-		list = append(list, span{
-			l, "priority", "x.priority < ? AND x.priority > ? AND x.priority <> 0", "x.priority DESC, x.id",
-			func(q *query) *query { return q.int(below).int(above) },
-		})
+func (l openList) byPriority(f *storage.QuestionFilter, from *hit) (list []span) {
+	highest, lowest := int64(math.MaxInt64), int64(math.MinInt64)
+	if f.MinPriority != nil {
+		lowest = int64(*f.MinPriority)
 	}
-	zero := func(after []byte) {
+	after := []byte{}
+	if from != &begin {
+		if from.priority == math.MinInt64 {
+			highest, lowest = 0, 1 // nothing is below
+		} else {
+			highest = from.priority - 1
+		}
+		if from.priority != 0 {
+			list = append(list, span{
+				l, "priority", "x.priority = ? AND x.id > ? AND x.priority <> 0", "x.id",
+				func(q *query) *query { return q.int(from.priority).blob(from.id[:]) },
+			})
+		} else {
+			highest, after = 0, from.id[:]
+		}
+	}
+	between := func(high, low int64) {
+		if low = max(low, lowest); high >= low {
+			list = append(list, span{
+				l, "priority", "x.priority <= ? AND x.priority >= ? AND x.priority <> 0", "x.priority DESC, x.id",
+				func(q *query) *query { return q.int(high).int(low) },
+			})
+		}
+	}
+	between(highest, 1)
+	if highest >= 0 && lowest <= 0 {
 		list = append(list, span{l, "id", "x.id > ? AND x.priority = 0", "x.id", func(q *query) *query { return q.blob(after) }})
 	}
-	if from.priority != 0 && from.priority != math.MaxInt64 {
-		list = append(list, span{
-			l, "priority", "x.priority = ? AND x.id > ? AND x.priority <> 0", "x.id",
-			func(q *query) *query { return q.int(from.priority).blob(from.id[:]) },
-		})
-	}
-	switch {
-	case from.priority > 0:
-		between(from.priority, 0)
-		zero([]byte{})
-		between(0, math.MinInt64)
-	case from.priority == 0:
-		zero(from.id[:])
-		between(0, math.MinInt64)
-	default:
-		between(from.priority, math.MinInt64)
-	}
+	between(min(highest, -1), math.MinInt64)
 	return list
 }

@@ -141,6 +141,8 @@ type QuestionFilter struct {
 	Key        string
 	Tags       []string // all must be there
 	DueBefore  time.Time
+	// MinPriority: this priority or a higher one; nil: any.
+	MinPriority *int
 	// For lists what this principal may answer: no audience, or one that has
 	// the subject or one of the groups; and the subject not in NotBy.
 	For *Principal

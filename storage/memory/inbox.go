@@ -61,8 +61,11 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 	}
 	defer b.end()
 	f.After, f.Order = nil, storage.ByAsked
-	if !f.DueBefore.IsZero() {
-		f.Order = storage.ByDeadline // which ends where nothing more is due
+	switch { // An order that ends where nothing more is selected.
+	case !f.DueBefore.IsZero():
+		f.Order = storage.ByDeadline
+	case f.MinPriority != nil:
+		f.Order = storage.ByPriority
 	}
 	counts := map[storage.QuestionState]int{}
 	for q := range b.candidates(&f) {
@@ -112,6 +115,7 @@ func match(q *storage.Question, f *storage.QuestionFilter) bool {
 		(f.Key == "" || q.Key == f.Key) &&
 		!slices.ContainsFunc(f.Tags, func(tag string) bool { return !slices.Contains(q.Tags, tag) }) &&
 		isDue(q, f) &&
+		isUrgent(q, f) &&
 		(f.For == nil || mayAnswer(q, f.For))
 }
 
@@ -126,6 +130,10 @@ func mayAnswer(q *storage.Question, p *storage.Principal) bool {
 
 func isDue(q *storage.Question, f *storage.QuestionFilter) bool {
 	return f.DueBefore.IsZero() || !q.Deadline.IsZero() && q.Deadline.Before(f.DueBefore)
+}
+
+func isUrgent(q *storage.Question, f *storage.QuestionFilter) bool {
+	return f.MinPriority == nil || q.Priority >= *f.MinPriority
 }
 
 func compareDeadlines(a, b time.Time) int {

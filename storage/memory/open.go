@@ -40,7 +40,9 @@ func (o *openQuestions) of(f *storage.QuestionFilter) iter.Seq[*question] {
 	}
 	return func(yield func(*question) bool) {
 		for q := range list.from(before) {
-			if q.row.Tenant != f.Tenant || f.Order == storage.ByDeadline && !isDue(&q.row, f) || !yield(q) {
+			end := q.row.Tenant != f.Tenant ||
+				f.Order == storage.ByDeadline && !isDue(&q.row, f) || f.Order == storage.ByPriority && !isUrgent(&q.row, f)
+			if end || !yield(q) {
 				return
 			}
 		}

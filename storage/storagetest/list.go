@@ -3,6 +3,7 @@ package storagetest
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -117,10 +118,13 @@ func listFilters(w *world) {
 		{"two tags", storage.QuestionFilter{Tags: []string{"y", "x"}}, []string{"a"}},
 		{"unknown tag", storage.QuestionFilter{Tags: []string{"x", "z"}}, nil},
 		{"due", storage.QuestionFilter{DueBefore: w.in(70 * time.Minute)}, []string{"a", "b"}},
+		{"priority", storage.QuestionFilter{MinPriority: new(1)}, []string{"a", "b"}},
+		{"priority of most", storage.QuestionFilter{MinPriority: new(0)}, []string{"a", "b", "d"}},
+		{"any priority", storage.QuestionFilter{MinPriority: new(-5)}, []string{"a", "b", "c", "d"}},
 		{"due long ago", storage.QuestionFilter{DueBefore: w.in(-time.Hour)}, nil},
 		{"all of them", storage.QuestionFilter{
 			States: []storage.QuestionState{storage.Open}, Thread: "one", Run: r.ID, Entrypoint: graph,
-			Name: "a", Key: "k", Tags: []string{"x"}, DueBefore: w.in(2 * time.Hour), For: &storage.Principal{},
+			Name: "a", Key: "k", Tags: []string{"x"}, DueBefore: w.in(2 * time.Hour), MinPriority: new(1), For: &storage.Principal{},
 		}, []string{"a"}},
 		{"run of another thread", storage.QuestionFilter{Thread: "two", Run: r.ID}, nil},
 		{"limit", storage.QuestionFilter{Limit: 2}, []string{"a", "b"}},
@@ -207,7 +211,7 @@ func sorted(list []storage.Question, order storage.QuestionOrder) []storage.Ques
 		case storage.ByAsked:
 			first = a.Asked.Compare(b.Asked)
 		case storage.ByPriority:
-			first = b.Priority - a.Priority
+			first = cmp.Compare(b.Priority, a.Priority)
 		case storage.ByDeadline:
 			switch never := time.Unix(1<<40, 0); {
 			case a.Deadline.IsZero() && b.Deadline.IsZero():
@@ -243,6 +247,12 @@ func listPagesOfSome(w *world) {
 		var batch []storage.Question
 		for i := range 8 {
 			q := storage.Question{Priority: (len(all)+i)%5 - 2}
+			switch len(all) + i {
+			case 13:
+				q.Priority = math.MaxInt
+			case 14:
+				q.Priority = math.MinInt
+			}
 			if i%3 > 0 {
 				q.Deadline = w.in(time.Duration((len(all)+5*i)%7+1) * time.Hour)
 			}
@@ -279,6 +289,13 @@ func listPagesOfSome(w *world) {
 		"due":             {DueBefore: due},
 		"open, due":       {States: open, DueBefore: due},
 		"open, due, tag":  {States: open, DueBefore: due, Tags: []string{"even"}},
+		"urgent":          {MinPriority: new(1)},
+		"open, urgent":    {States: open, MinPriority: new(1)},
+		"open, not low":   {States: open, MinPriority: new(0)},
+		"open, not least": {States: open, MinPriority: new(-1)},
+		"open, urgent, t": {States: open, MinPriority: new(2), Tags: []string{"even"}},
+		"open, urgent, d": {States: open, MinPriority: new(0), DueBefore: due},
+		"open, urgent, e": {States: open, MinPriority: new(-1), For: &storage.Principal{Subject: "eve", Groups: []string{"ops"}}},
 		"for bob":         {For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
 		"open, for bob":   {States: open, For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
 		"open, for eve":   {States: open, For: &storage.Principal{Subject: "eve", Groups: []string{"ops", "none"}}},
@@ -318,7 +335,7 @@ func listPagesOfSome(w *world) {
 func selected(q *storage.Question, f *storage.QuestionFilter) bool {
 	lacks := func(tag string) bool { return !slices.Contains(q.Tags, tag) }
 	if f.Tenant != "" && q.Tenant != f.Tenant || len(f.States) > 0 && !slices.Contains(f.States, q.State) || slices.ContainsFunc(f.Tags, lacks) ||
-		!f.DueBefore.IsZero() && (q.Deadline.IsZero() || !q.Deadline.Before(f.DueBefore)) {
+		!f.DueBefore.IsZero() && (q.Deadline.IsZero() || !q.Deadline.Before(f.DueBefore)) || f.MinPriority != nil && q.Priority < *f.MinPriority {
 		return false
 	}
 	if f.For == nil {
