@@ -234,6 +234,7 @@ func From(checkpoint string) StartOption {
 type ForkPoint struct {
 	checkpoint string
 	question   ID
+	answered   bool
 }
 
 // AtCheckpoint is the point before a run, or after one that finished.
@@ -243,14 +244,20 @@ func AtCheckpoint(checkpoint string) ForkPoint { return ForkPoint{checkpoint: ch
 // recorded until then is shared, answers that the code had been handed among it, and the question is asked anew.
 func BeforeQuestion(question ID) ForkPoint { return ForkPoint{question: question} }
 
+// AfterQuestion is the point in a run at which the code was handed what became of this question: what was recorded
+// until then is shared, the answer among it, and only what came after it is done again.
+func AfterQuestion(question ID) ForkPoint { return ForkPoint{question: question, answered: true} }
+
 // Fork runs from an earlier point again, as a new run on the thread; the old one stays as it is. It is
 // LangGraph's invoke(null) with a checkpoint.
 //
 //   - before a run: all its tasks run again with its input, and its questions are asked anew;
 //   - after a run: nothing runs, and the thread's value is again what it was there;
-//   - before a question: the run's results until then are kept.
+//   - before a question: the run's results and answers until then are kept;
+//   - after a question: its answer is kept, too.
 //
-// Errors: those of [Thread.Start]; [ErrInvalid] and [ErrUnknownRun] for a checkpoint; [ErrUnknownQuestion].
+// Errors: those of [Thread.Start]; [ErrInvalid] and [ErrUnknownRun] for a checkpoint; [ErrUnknownQuestion];
+// [ErrInvalid] for the point after a question whose answer the code has not been handed.
 func (t *Thread[I, O]) Fork(ctx context.Context, point ForkPoint, options ...StartOption) (*Run[O], error) {
 	const op = "fork"
 	e, err := t.check(op)
@@ -269,6 +276,11 @@ func (t *Thread[I, O]) Fork(ctx context.Context, point ForkPoint, options ...Sta
 			return nil, &Error{Op: op, Thread: t.id, Reason: ErrStorage, Err: err}
 		}
 		point.checkpoint, r.ForkSeq = q.Run.String(), q.Seq-1
+		if point.answered {
+			if r.ForkSeq, err = e.core.Taken(ctx, op, q); err != nil {
+				return nil, public(err)
+			}
+		}
 	}
 	if run, err = t.runOf(ctx, op, point.checkpoint, &at); err != nil {
 		return nil, public(err)

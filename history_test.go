@@ -201,6 +201,66 @@ func TestForkBeforeAQuestionKeepsWhatCameBefore(t *testing.T) {
 	})
 }
 
+// TestForkAfterAQuestionKeepsItsAnswer: what came after the answer is done again, and nothing is asked again that was
+// answered by then.
+func TestForkAfterAQuestionKeepsItsAnswer(t *testing.T) {
+	onEach(t, func(g *ground) {
+		t := g.t
+		var c calls
+		step := fermata.NewTask("step", func(_ context.Context, s string) (string, error) {
+			c.add(s)
+			return s, nil
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ int) (string, error) {
+			out := ""
+			for _, name := range []string{"a", "b"} {
+				answer, err := fermata.Interrupt[string](ctx, name+"?")
+				if err != nil {
+					return "", err
+				}
+				s, err := step.Call(ctx, name+answer)
+				if err != nil {
+					return "", err
+				}
+				out += s
+			}
+			return out, nil
+		})
+		g.deploy(nil, flow)
+		thread := flow.On(g.engine).Thread("1")
+		_, err := thread.Invoke(t.Context(), 0)
+		first := paused(t, err)[0]
+		_, err = thread.Fork(t.Context(), fermata.AfterQuestion(first.ID), fermata.Supersede())
+		wantErr(t, "a fork after an open question", err, fermata.ErrInvalid)
+		run, err := thread.Resume(t.Context(), "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = run.Result(t.Context())
+		second := paused(t, err)[0]
+		run, err = thread.Resume(t.Context(), "2")
+		want(t, "result", result(t, run, err), "a1b2")
+		c.take()
+		run, err = thread.Fork(t.Context(), fermata.AfterQuestion(second.ID))
+		want(t, "with both answers", result(t, run, err), "a1b2")
+		want(t, "tasks that ran again", c.take(), map[string]int{"b2": 1})
+		if run, err = thread.Fork(t.Context(), fermata.AfterQuestion(first.ID)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = run.Result(t.Context())
+		want(t, "question", payloads(paused(t, err)), []string{`"b?"`})
+		want(t, "tasks that ran again", c.take(), map[string]int{"a1": 1})
+		g.deploy(nil, flow) // another process
+		thread = flow.On(g.engine).Thread("1")
+		if _, err := thread.State(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		run, err = thread.Resume(t.Context(), "3")
+		want(t, "with the first answer", result(t, run, err), "a1b3")
+		want(t, "tasks that ran again", c.take(), map[string]int{"b3": 1})
+	})
+}
+
 func TestBranchesOfACounter(t *testing.T) {
 	onEach(t, func(g *ground) {
 		t := g.t

@@ -91,7 +91,7 @@ func (n *nullable) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
-func (k textKey) MarshalText() ([]byte, error)   { return fmt.Append(nil, k.N%10), nil }
+func (k textKey) MarshalText() ([]byte, error) { return fmt.Append(nil, k.N%10), nil }
 func (k *textKey) UnmarshalText(b []byte) error {
 	_, err := fmt.Sscan(string(b), &k.N)
 	return err

@@ -50,6 +50,42 @@ func (e *Engine) RunOf(ctx context.Context, op, tenant, thread string, id storag
 	return run, nil
 }
 
+// Taken finds the record of a run that says that the code was handed what became of a question.
+func (e *Engine) Taken(ctx context.Context, op string, q storage.Question) (int64, error) {
+	claim := int64(0)
+	for after := q.Seq - 1; ; {
+		_, records, err := e.backend.Log(ctx, q.Tenant, q.Run, after, eventPage)
+		if err != nil {
+			return 0, storageError(op, q.Thread, q.Run, err)
+		}
+		for _, stored := range records {
+			after = stored.Seq
+			kind := recordKind(0)
+			if len(stored.Data) > 0 {
+				kind = recordKind(stored.Data[0])
+			}
+			if kind != recordAsk && kind != recordTaken {
+				if stored.Seq == q.Seq {
+					claim = q.Seq
+				}
+				continue
+			}
+			r, err := decodeRecord(stored.Data, nil)
+			switch {
+			case err != nil:
+				return 0, storageError(op, q.Thread, q.Run, err)
+			case kind == recordTaken && r.claim == claim:
+				return stored.Seq, nil
+			case stored.Seq == q.Seq:
+				claim = r.claim // it was asked anew
+			}
+		}
+		if len(records) < eventPage {
+			return 0, &Error{Op: op, Thread: q.Thread, Run: q.Run, Reason: ErrInvalid, Err: fmt.Errorf("the code has not been handed an answer to question %s", q.ID), Hint: "fork before the question"}
+		}
+	}
+}
+
 // QuestionsOf reads all questions of a run.
 func (e *Engine) QuestionsOf(ctx context.Context, tenant string, run storage.ID) ([]storage.Question, error) {
 	return e.questionsOf(ctx, tenant, run)
