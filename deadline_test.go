@@ -123,6 +123,10 @@ func TestExtendDeadline(t *testing.T) {
 		want(g.t, "result", g.end(flow, "1"), "late, but welcome")
 		_, err = g.engine.ExtendDeadline(g.t.Context(), q.ID, time.Time{})
 		wantErr(g.t, "of an answered question", err, fermata.ErrAlreadyAnswered)
+		q = g.ask(flow, "2")
+		g.offset.Add(int64(2 * time.Hour)) // and nobody has looked yet
+		_, err = g.engine.ExtendDeadline(g.t.Context(), q.ID, q.Deadline.Add(10*time.Hour))
+		wantErr(g.t, "after the deadline", err, fermata.ErrExpired)
 	})
 }
 

@@ -127,24 +127,27 @@ func (b *Backend) Extend(ctx context.Context, tenant string, question storage.ID
 	if err := checkTime(deadline); err != nil {
 		return storage.Question{}, fmt.Errorf("postgres: %s: %w", what, err)
 	}
+	var q storage.Question
 	answer, err := b.write(ctx, what, func(bool) *call {
-		c := b.call("SELECT o_code FROM SCHEMA.extend_1($1, $2, $3, $4, $5)")
+		c := b.call("SELECT o_code, o_question, o_run, o_thread, o_entrypoint, o_schema FROM SCHEMA.extend_1($1, $2, $3, $4, $5)")
 		c.int8(b.offset())
 		c.text(b.instance)
 		c.text(tenant)
 		c.uuid(question)
 		c.time(deadline)
 		return c
-	}, func(r *row) (code, error) { return code(r.int2()), r.err })
+	}, func(r *row) (answer code, err error) {
+		if answer = code(r.int2()); answer == codeDone || answer == codeSettled {
+			q, err = readFullQuestion(r)
+			return answer, err
+		}
+		return answer, r.err
+	})
 	if err != nil {
 		return storage.Question{}, err
 	}
 	if answer == codeNotFound {
 		return storage.Question{}, fmt.Errorf("postgres: %s: %w", what, storage.ErrNotFound)
-	}
-	q, err := b.Question(ctx, tenant, question)
-	if err != nil {
-		return q, err
 	}
 	b.deliver(storage.Note{Tenant: tenant, Run: q.Run, Queued: answer == codeSettled, Inbox: answer == codeSettled, Questions: true})
 	if answer == codeSettled {

@@ -164,8 +164,8 @@ type Questions interface {
 	// An answer to a question of a Parked run is kept; the run stays parked.
 	Settle(ctx context.Context, s []Settlement) ([]Settled, error)
 
-	// Extend sets the deadline of an open question; zero removes it. One whose deadline has
-	// passed is expired instead, as by Settle. Errors: ErrNotFound, *SettledError.
+	// Extend sets the deadline of an open question; zero removes it. It is a compare-and-set as Settle: one whose
+	// deadline has passed is expired instead. The question is as the call left it. Errors: ErrNotFound, *SettledError.
 	Extend(ctx context.Context, tenant string, question ID, deadline time.Time) (Question, error)
 
 	// Question reads one. Error: ErrNotFound.

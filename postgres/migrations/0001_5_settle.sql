@@ -149,9 +149,9 @@ BEGIN
 	o_line := SCHEMA.note_1(p_tenant, r.id, r.status IN (1, 3) AND p_member IS NULL, true, true);
 END $$;
 
--- extend_1 sets the deadline of an open question.
+-- extend_1 sets the deadline of an open question, and returns it as it is then.
 CREATE FUNCTION SCHEMA.extend_1(p_offset bigint, p_from text, p_tenant text, p_question uuid, p_deadline timestamptz)
-RETURNS TABLE (o_code smallint)
+RETURNS TABLE (o_code smallint, o_question SCHEMA.question, o_run uuid, o_thread text, o_entrypoint text, o_schema bytea)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 AS $$
@@ -166,7 +166,7 @@ BEGIN
 	SELECT x.run_n INTO q FROM SCHEMA.question x WHERE x.id = p_question AND (x.tenant = p_tenant) IS TRUE;
 	IF FOUND THEN
 		o_code := 6;
-		SELECT x.n, x.id, x.status INTO r FROM SCHEMA.run x WHERE x.n = q.run_n FOR UPDATE SKIP LOCKED;
+		SELECT x.n, x.id, x.status, x.thread, x.entrypoint INTO r FROM SCHEMA.run x WHERE x.n = q.run_n FOR UPDATE SKIP LOCKED;
 		IF FOUND THEN
 			SELECT x.state, x.deadline INTO q FROM SCHEMA.question x WHERE x.id = p_question AND (x.tenant = p_tenant) IS TRUE;
 			o_code := CASE WHEN q.state <> 1 THEN 7 ELSE 0 END;
@@ -179,6 +179,11 @@ BEGIN
 				UPDATE SCHEMA.question x SET deadline = p_deadline, change = nextval('SCHEMA.question_change') WHERE x.id = p_question AND (x.tenant = p_tenant) IS TRUE;
 				PERFORM SCHEMA.notify_1(p_from, SCHEMA.note_1(p_tenant, r.id, false, false, true));
 			END IF;
+			SELECT x.* INTO o_question FROM SCHEMA.question x WHERE x.id = p_question AND (x.tenant = p_tenant) IS TRUE;
+			SELECT a.data INTO o_schema FROM SCHEMA.answer_schema a WHERE a.n = o_question.schema_n;
+			o_run := r.id;
+			o_thread := r.thread;
+			o_entrypoint := r.entrypoint;
 		END IF;
 	END IF;
 	RETURN NEXT;
