@@ -102,7 +102,7 @@ func (s *Scope) withdrawLosers(past *pastClaim, futures []*Future, winner int) e
 		if i == winner || !f.withdraw() {
 			continue
 		}
-		closing = append(closing, p.takeQuestions(f.opener.place)...)
+		closing = append(closing, p.takeQuestions(f)...)
 		failure := &Failure{Task: f.claim.name, Path: f.opener.path, Message: errLoser.Error(), Attempts: 1, Codes: []string{"fermata.withdrawn"}}
 		r := record{kind: recordOutcome, claim: f.claim.seq, failed: true, data: failure.encode(), at: p.clock()}
 		records = append(records, r)
@@ -141,11 +141,15 @@ func (f *Future) withdraw() bool {
 	return true
 }
 
-// takeQuestions forgets the open questions that were asked at or below a place, and returns their ids.
-func (p *pass) takeQuestions(place string) []storage.ID {
+// takeQuestions forgets the open questions of a call that lost, and returns their ids: those that this pass came to,
+// and those that an earlier one asked, which this one might have come to yet.
+func (p *pass) takeQuestions(f *Future) []storage.ID {
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var taken []storage.ID
+	place := f.opener.place
 	p.waiting = slices.DeleteFunc(p.waiting, func(w waiting) bool {
 		below := w.place == place || strings.HasPrefix(w.place, place+"/")
 		if below {
@@ -153,5 +157,20 @@ func (p *pass) takeQuestions(place string) []storage.ID {
 		}
 		return below
 	})
+	for _, c := range p.history.claims {
+		// The call may be under way yet: what of its claims is done may change right now, whose they are does not.
+		if c.call == KindQuestion && c.open() && c.below(f.claim) && !slices.Contains(taken, c.question.ID) {
+			taken = append(taken, c.question.ID)
+		}
+	}
+	slices.SortFunc(taken, storage.ID.Compare)
 	return taken
+}
+
+// below reports whether the claim was made by the function of the outer one, or below it.
+func (c *pastClaim) below(outer *pastClaim) bool {
+	for c != nil && c != outer {
+		c = c.parent
+	}
+	return c != nil
 }
