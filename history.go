@@ -29,9 +29,9 @@ type Snapshot[O any] struct {
 	// Value is the result of the last run that had finished by then; OK is false if there was none.
 	Value O
 	OK    bool
-	// Next has the entrypoint's name if the run that begins here has not finished.
+	// Next has the entrypoint's name if a run begins here, also when that has finished since.
 	Next []string
-	// Questions are those of the run that begins here which are open.
+	// Questions are those of the run that begins here that are open now.
 	Questions []Question
 	Metadata  map[string]string
 	Created   time.Time
