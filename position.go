@@ -41,8 +41,8 @@ func parsePosition(s string) (p position, err error) {
 	return p, nil
 }
 
-// moveTo goes on to the parts of an event.
-func (p *position) moveTo(e engine.Event) {
+// next is the position before the parts of an event, given that of the part before.
+func (p position) next(e engine.Event) position {
 	next := position{record: e.Seq, token: e.Token, index: e.Index}
 	switch {
 	case e.Kind == engine.Began:
@@ -50,9 +50,8 @@ func (p *position) moveTo(e engine.Event) {
 	case e.Token == 0 && p.token == 0 && p.index == 1 && p.record == e.Seq:
 		next.index = 1 // a call that the resumed run makes again
 	}
-	next.part = p.part
-	if *p != next {
-		next.part = 0
+	if next.record == p.record && next.token == p.token && next.index == p.index {
+		next.part = p.part
 	}
-	*p = next
+	return next
 }

@@ -174,7 +174,7 @@ func (s *stream) interrupts(questions []storage.Question) []object {
 
 func (s *stream) event(e engine.Event) {
 	s.muted = len(e.Namespace) > 0 && !s.options.Nested
-	s.at.moveTo(e)
+	s.at = s.at.next(e)
 	switch e.Kind {
 	case engine.Began:
 		s.began = e
