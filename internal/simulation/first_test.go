@@ -104,7 +104,7 @@ func tellRace(d *scheduler) error {
 // The winner of a race is the same over all deaths, and who lost has no say any more.
 func TestFirstOverCrashes(t *testing.T) {
 	atEveryStep(t, tellRace)
-	cases := 300
+	cases := 150
 	if testing.Short() {
 		cases = 50
 	}

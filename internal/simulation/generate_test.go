@@ -27,14 +27,14 @@ func programs() *rapid.Generator[*model.Program] {
 		g := &generator{t: t}
 		p := &model.Program{
 			Attempts: rapid.SampledFrom([]int{0, 0, 0, 0, 2, 3}).Draw(t, "attempts of the body"),
-			Body:     g.block(6, 2, 0),
+			Body:     g.ended(g.block(6, 2, 0)),
 		}
 		for i := range composites {
 			c := model.Task{
 				Name:     fmt.Sprintf("c%d", i),
 				Nested:   rapid.IntRange(0, 3).Draw(t, "nested") == 3,
 				Attempts: rapid.SampledFrom([]int{0, 0, 0, 2, 3}).Draw(t, "attempts"),
-				Body:     g.block(4, 1, i+1),
+				Body:     g.ended(g.block(4, 1, i+1)),
 			}
 			if c.Nested {
 				c.Attempts = 0 // its policy is for when it has a run of its own
@@ -62,6 +62,16 @@ func (g *generator) block(most, depth, first int) []model.Stmt {
 		out = append(out, g.stmt(depth, first))
 	}
 	return out
+}
+
+// ended lets some functions end with all the failures that they have caught: a new attempt
+// then begins where the first of them was known.
+func (g *generator) ended(block []model.Stmt) []model.Stmt {
+	if g.int("fails with all", 0, 5) < 5 {
+		return block
+	}
+	g.id++
+	return append(block, model.Stmt{ID: g.id, Op: model.Fail, Wrap: model.All})
 }
 
 // ops are the statements, as often as each is to come.

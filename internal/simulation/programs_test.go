@@ -63,7 +63,7 @@ func check(t *testing.T, n int, prop func(*rapid.T)) {
 }
 
 func TestPrograms(t *testing.T) {
-	check(t, 300, func(t *rapid.T) {
+	check(t, 600, func(t *rapid.T) {
 		s := stories().Draw(t, "story")
 		rapid.SyncTest(t, func(t *rapid.T) {
 			if log, err := s.tell(); err != nil {
