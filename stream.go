@@ -3,6 +3,7 @@ package fermata
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -141,6 +142,10 @@ func (s *stream) send(mode Mode, e engine.Event, data any) {
 	part := Part{Mode: mode, Namespace: e.Namespace, Data: encoded, Seq: e.Seq, Index: e.Index, Position: s.at.String()}
 	if part.Namespace == nil {
 		part.Namespace = []string{}
+	}
+	if err != nil { // a stored value that is none
+		err = &Error{Op: "stream", Thread: s.began.Run.Thread, Run: s.began.Run.ID, Reason: ErrStorage, Err: fmt.Errorf("record %d: %w", e.Seq, err)}
+		part = Part{}
 	}
 	s.stopped = !s.yield(part, err) || err != nil
 }
