@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func rowsRead(t *testing.T, conn *pgx.Conn) int {
 		value[int](t, conn, "SELECT sum(seq_tup_read)::int FROM pg_stat_user_tables WHERE relname = 'question'")
 }
 
-// TestPagesOfOpenQuestionsAreReadFromAnIndex: in every order, wherever the page begins.
+// TestPagesOfOpenQuestionsAreReadFromAnIndex: in every order, wherever the page begins, and for one of many users.
 func TestPagesOfOpenQuestionsAreReadFromAnIndex(t *testing.T) {
 	t.Parallel()
 	const questions, limit = 1000, 10
@@ -32,6 +33,9 @@ func TestPagesOfOpenQuestionsAreReadFromAnIndex(t *testing.T) {
 	asked := make([]storage.Question, questions)
 	for i := range asked {
 		asked[i] = storage.Question{Priority: i%3 - 1}
+		if i%3 == 0 {
+			asked[i].Users = []string{fmt.Sprint("user", i/3%60)}
+		}
 		if i%2 == 0 {
 			asked[i].Deadline = time.Now().Add(time.Duration(i%7+1) * time.Hour)
 		}
@@ -64,6 +68,10 @@ func TestPagesOfOpenQuestionsAreReadFromAnIndex(t *testing.T) {
 				if _, read := list(f); read > 5*limit {
 					t.Errorf("%s, order %d: %d rows were read for a page of %d", state, order, read, limit)
 				}
+			}
+			f.After, f.For = nil, &storage.Principal{Subject: "user7"}
+			if _, read := list(f); read > 10*limit && state == "analyzed" {
+				t.Errorf("%s, order %d, of a user: %d rows were read for a page of %d", state, order, read, limit)
 			}
 		}
 	}

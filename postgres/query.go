@@ -29,6 +29,12 @@ func (b *Backend) query(text string) *query {
 	return q
 }
 
+// begin adds the beginning of a SELECT, which has no conditions yet.
+func (q *query) begin(text string) {
+	q.text.WriteString(text)
+	q.n = 0
+}
+
 func (q *query) param(a arg) {
 	q.args.add(a.oid, a.value)
 	q.text.WriteString("($" + strconv.Itoa(len(q.args.values)) + a.cast + ")")

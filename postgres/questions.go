@@ -42,17 +42,40 @@ func (b *Backend) listCall(f *storage.QuestionFilter) *call {
 	if ofOneRun(f) {
 		return b.runCall(f)
 	}
-	by := orderedBy(f.Order)
-	order := " ORDER BY " + by + ", q.id"
+	order := orderedBy(f.Order) + ", q.id"
 	// The page is found first: only its questions are joined with what else is to be known of them.
-	q := b.query("SELECT p.q, r.id, r.thread, r.entrypoint, a.data FROM (SELECT q, q.run_n, q.schema_n FROM SCHEMA.question q")
-	filterQuestions(q, f)
-	if f.After != nil {
-		q.where("("+by+", q.id) > (", place(f.Order, f.After), ", ", arg{oid: pgtype.UUIDOID, value: f.After.ID[:]}, ")")
+	q := b.query("SELECT p.q, r.id, r.thread, r.entrypoint, a.data FROM (SELECT u.q, u.run_n, u.schema_n FROM (")
+	for i, part := range partsOf(f) {
+		if i > 0 {
+			q.end(" UNION ALL ")
+		}
+		q.begin("(SELECT q, q.run_n, q.schema_n FROM SCHEMA.question q")
+		filterQuestions(q, f, part)
+		if f.After != nil {
+			q.where("("+orderedBy(f.Order)+", q.id) > (", place(f.Order, f.After), ", ", arg{oid: pgtype.UUIDOID, value: f.After.ID[:]}, ")")
+		}
+		q.end(" ORDER BY "+order+" LIMIT ", int8Arg(pageSize(f.Limit)), ")")
 	}
-	q.end(order+" LIMIT ", int8Arg(pageSize(f.Limit)))
-	q.end(") p JOIN SCHEMA.run r ON r.n = p.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = p.schema_n" + strings.ReplaceAll(order, "q.", "(p.q)."))
+	q.end(") u ORDER BY "+strings.ReplaceAll(order, "q.", "(u.q).")+" LIMIT ", int8Arg(pageSize(f.Limit)))
+	q.end(") p JOIN SCHEMA.run r ON r.n = p.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = p.schema_n ORDER BY " + strings.ReplaceAll(order, "q.", "(p.q)."))
 	return q.call()
+}
+
+// part is questions that have indexes of their own.
+type part int
+
+const (
+	whole part = iota
+	forEverybody
+	forSome
+)
+
+// partsOf returns the parts in which the questions are that f may select: open ones of all threads have indexes.
+func partsOf(f *storage.QuestionFilter) []part {
+	if len(f.States) == 1 && f.States[0] == storage.Open && f.Thread == "" && f.Run.IsZero() {
+		return []part{forEverybody, forSome}
+	}
+	return []part{whole}
 }
 
 // The keys of the orders, as the indexes of open questions say them.
@@ -108,25 +131,32 @@ func (b *Backend) runCall(f *storage.QuestionFilter) *call {
 
 // CountQuestions implements [storage.Questions].
 func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) (counts map[storage.QuestionState]int, err error) {
+	// Of one state the rows need not be read to count them, if an index of open questions suffices.
 	what, group := "q.state", " GROUP BY q.state"
-	if len(f.States) == 1 { // an index of open questions suffices, which doesn't have the state
+	if len(f.States) == 1 {
 		what, group = strconv.Itoa(int(f.States[0]))+"::smallint", ""
 	}
-	q := b.query("SELECT " + what + ", count(*) FROM SCHEMA.question q")
-	filterQuestions(q, &f)
-	q.end(group)
+	q := b.query("")
+	for i, part := range partsOf(&f) {
+		if i > 0 {
+			q.end(" UNION ALL ")
+		}
+		q.begin("SELECT " + what + ", count(*) FROM SCHEMA.question q")
+		filterQuestions(q, &f, part)
+		q.end(group)
+	}
 	err = b.read(ctx, "count questions", func() { counts = map[storage.QuestionState]int{} }, func(_ int, r *row) error {
 		state := storage.QuestionState(r.int2())
 		if n := int(r.int8()); n > 0 {
-			counts[state] = n
+			counts[state] += n
 		}
 		return r.err
 	}, q.call())
 	return counts, err
 }
 
-// filterQuestions adds the conditions of a filter on question q, and joins its run r if need be.
-func filterQuestions(q *query, f *storage.QuestionFilter) {
+// filterQuestions adds the conditions of a filter on question q of a part, and joins its run r if need be.
+func filterQuestions(q *query, f *storage.QuestionFilter, p part) {
 	ofRun := f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != ""
 	if ofRun {
 		q.end(" JOIN SCHEMA.run r ON r.n = q.run_n")
@@ -167,11 +197,23 @@ func filterQuestions(q *query, f *storage.QuestionFilter) {
 		// The first finds them in the index, the second tells the planner, which knows the column, how many there are.
 		q.where(byDeadline+" < ", timeArg(f.DueBefore), " AND q.deadline < ", timeArg(f.DueBefore))
 	}
+	switch p {
+	case forEverybody:
+		q.where("q.audience IS NULL")
+	case forSome:
+		q.where("q.audience IS NOT NULL")
+	}
 	if f.MinPriority != nil {
 		q.where(byPriority+" <= ", int8Arg(^int64(*f.MinPriority)), " AND q.priority >= ", int8Arg(int64(*f.MinPriority))) // see above
 	}
 	if f.For != nil {
-		q.where("q.audience IS NULL OR q.audience && ", textsArg(audience([]string{f.For.Subject}, f.For.Groups)))
+		answers := textsArg(audience([]string{f.For.Subject}, f.For.Groups))
+		switch p {
+		case whole:
+			q.where("q.audience IS NULL OR q.audience && ", answers)
+		case forSome:
+			q.where("q.audience && ", answers)
+		}
 		q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))
 	}
 }
