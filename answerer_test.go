@@ -66,10 +66,10 @@ type answerer struct {
 
 // answererOrder is what it is told.
 type answererOrder struct {
-	Question fermata.ID
-	Answers  []json.RawMessage
-	Clock    time.Time
-	Expire   bool
+	Question fermata.ID        `json:"question"`
+	Answers  []json.RawMessage `json:"answers"`
+	Clock    time.Time         `json:"clock"`
+	Expire   bool              `json:"expire"`
 }
 
 // startAnswerers starts n processes, which end with the test.

@@ -21,10 +21,10 @@ import (
 
 // order is to answer one question several times.
 type order struct {
-	Question fermata.ID
-	Answers  []json.RawMessage
-	Clock    time.Time // what time it is; zero: the system's
-	Expire   bool      // look for what is due, too
+	Question fermata.ID        `json:"question"`
+	Answers  []json.RawMessage `json:"answers"`
+	Clock    time.Time         `json:"clock"`  // what time it is; zero: the system's
+	Expire   bool              `json:"expire"` // look for what is due, too
 }
 
 func main() {
