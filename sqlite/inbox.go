@@ -51,10 +51,10 @@ func (b *Backend) CountQuestions(ctx context.Context, f storage.QuestionFilter) 
 // plain reports whether the filter asks for nothing that is not in the indexes of all open or all settled questions.
 func (s *search) plain() bool {
 	f := s.f
-	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" || f.Name != "" || f.Key != "" || f.For != nil || len(f.Tags) > 1 {
+	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" || f.Name != "" || f.Key != "" || len(f.Tags) > 1 {
 		return false
 	}
-	if f.MinPriority != nil && !f.DueBefore.IsZero() {
+	if f.MinPriority != nil && !f.DueBefore.IsZero() || f.For != nil && (len(f.Tags) > 0 || !s.onlyOpen()) {
 		return false
 	}
 	return s.onlyOpen() || len(f.Tags) == 0 && f.DueBefore.IsZero() && f.MinPriority == nil
@@ -63,16 +63,12 @@ func (s *search) plain() bool {
 // countPlain counts what a plain filter selects.
 func (s *search) countPlain(counts map[storage.QuestionState]int) error {
 	if s.wantsOpen() {
-		for _, l := range s.openLists() {
-			for _, p := range l.all(s.f) {
-				n, err := p.count(s)
-				if err != nil {
-					return err
-				}
-				if n > 0 {
-					counts[storage.Open] += int(n)
-				}
-			}
+		n, err := s.countOpen()
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			counts[storage.Open] = n
 		}
 	}
 	if s.onlyOpen() {
@@ -87,6 +83,33 @@ func (s *search) countPlain(counts map[storage.QuestionState]int) error {
 		}
 	})
 	return err
+}
+
+// countOpen counts the open questions that a plain filter selects. Only of those that are restricted to a
+// principal and others the rows are read: he may be in the audience twice, or excluded.
+func (s *search) countOpen() (n int, err error) {
+	lists := s.openLists()
+	if s.f.For != nil {
+		all, err := lists[0].count(s)
+		if err != nil {
+			return 0, err
+		}
+		excluded, err := openList{label: "n" + s.f.For.Subject}.count(s)
+		if err != nil {
+			return 0, err
+		}
+		n = all - excluded
+		err = s.eachOf(lists[1:], func(*hit) bool { n++; return true })
+		return n, err
+	}
+	for _, l := range lists {
+		some, err := l.count(s)
+		if err != nil {
+			return 0, err
+		}
+		n += some
+	}
+	return n, nil
 }
 
 // QuestionChanges returns the questions that changed after a change, in the order of the changes.
@@ -260,27 +283,32 @@ func (s *search) each(f func(*hit) bool) error {
 		}
 		return nil
 	case s.onlyOpen():
-		seen := map[int64]bool{}
-		for _, list := range s.openLists() {
-			for _, p := range list.all(s.f) {
-				more, err := s.scan(p.rows(s), func(h *hit) bool {
-					if list.label != "" {
-						if seen[h.k] {
-							return true
-						}
-						seen[h.k] = true
-					}
-					return f(h)
-				})
-				if err != nil || !more {
-					return err
-				}
-			}
-		}
-		return nil
+		return s.eachOf(s.openLists(), f)
 	}
 	_, err := s.scan(s.query("SELECT "+hitColumns+" FROM question WHERE tenant = ?").text(s.f.Tenant), f)
 	return err
+}
+
+// eachOf is each for the questions of lists, each question once.
+func (s *search) eachOf(lists []openList, f func(*hit) bool) error {
+	seen := map[int64]bool{}
+	for _, list := range lists {
+		for _, p := range list.all(s.f) {
+			more, err := s.scan(p.rows(s), func(h *hit) bool {
+				if list.label != "" {
+					if seen[h.k] {
+						return true
+					}
+					seen[h.k] = true
+				}
+				return f(h)
+			})
+			if err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *search) ofRun(n int64) *query {

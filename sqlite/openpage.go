@@ -130,6 +130,18 @@ func (l openList) all(f *storage.QuestionFilter) []span {
 	return []span{{l, "asked", "TRUE", "x.asked, x.id", func(q *query) *query { return q }}}
 }
 
+// count counts all of it that a plain filter selects.
+func (l openList) count(s *search) (n int, err error) {
+	for _, p := range l.all(s.f) {
+		some, err := p.count(s)
+		if err != nil {
+			return 0, err
+		}
+		n += int(some)
+	}
+	return n, nil
+}
+
 // spans returns the spans that, one after the other, are all questions of the list
 // after from in the order of the filter.
 func (l openList) spans(f *storage.QuestionFilter, from *hit) []span {

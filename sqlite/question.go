@@ -321,9 +321,13 @@ func (t *tx) insertQuestion(row *questionRow, unit []byte) (err error) {
 
 // eachLabel calls f with the labels of a question.
 func (t *tx) eachLabel(row *questionRow, f func(label string) error) error {
-	for i, names := range [...][]string{row.Users, row.Groups, row.Tags} {
+	excluded := row.NotBy
+	if len(row.Users)+len(row.Groups) > 0 {
+		excluded = nil
+	}
+	for i, names := range [...][]string{row.Users, row.Groups, row.Tags, excluded} {
 		for _, name := range names {
-			if err := f("ugt"[i:i+1] + name); err != nil {
+			if err := f("ugtn"[i:i+1] + name); err != nil {
 				return err
 			}
 		}

@@ -104,7 +104,8 @@ CREATE INDEX question_due ON question (deadline) WHERE state = 1 AND deadline IS
 CREATE INDEX question_group ON question (grp) WHERE state = 1 AND grp <> '';
 CREATE INDEX question_unique ON question (tenant, name, uniq) WHERE state = 1 AND uniq <> '';
 
--- The users, groups and tags of open questions: "u" or "g" or "t", then the name.
+-- The users, groups and tags of open questions: "u" or "g" or "t", then the name. "n": who may not
+-- answer what everybody else may, for counts.
 CREATE TABLE label (
 	tenant   TEXT NOT NULL,
 	label    TEXT NOT NULL,

@@ -260,6 +260,8 @@ func listPagesOfSome(w *world) {
 				q.Tags = []string{"even", fmt.Sprint(len(all) % 3)}
 			}
 			switch i % 5 {
+			case 0:
+				q.NotBy = []string{"bob", "mallory", "bob"}[:min(i, 3)]
 			case 1:
 				q.Users = []string{"ada", "bob"}
 			case 2:
@@ -298,6 +300,9 @@ func listPagesOfSome(w *world) {
 		"open, urgent, e": {States: open, MinPriority: new(-1), For: &storage.Principal{Subject: "eve", Groups: []string{"ops"}}},
 		"for bob":         {For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
 		"open, for bob":   {States: open, For: &storage.Principal{Subject: "bob", Groups: []string{"ops", "dev"}}},
+		"open, for all":   {States: open, For: &storage.Principal{Subject: "mallory"}},
+		"open, due, bob":  {States: open, DueBefore: due, For: &storage.Principal{Subject: "bob"}},
+		"open, urgent, b": {States: open, MinPriority: new(0), For: &storage.Principal{Subject: "bob", Groups: []string{"dev"}}},
 		"open, for eve":   {States: open, For: &storage.Principal{Subject: "eve", Groups: []string{"ops", "none"}}},
 		"open, tag, eve":  {States: open, Tags: []string{"even"}, For: &storage.Principal{Subject: "eve"}},
 		"open, due, for":  {States: open, DueBefore: due, For: &storage.Principal{Subject: "eve", Groups: []string{"ops"}}},
