@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fermata-go/fermata/internal/incarnation"
@@ -24,13 +25,14 @@ const (
 	proceed     verdict = iota
 	refuse              // it isn't made, and gets an error
 	loseReply           // it is made, and gets an error
+	repeat              // it is made twice, as by a backend that doesn't learn of the first time; only of appends
 	crashBefore         // the process dies before it
 	crashAfter          // the process dies after it
 	dead                // the process has died
 	late                // the caller's context has ended
 )
 
-var verdictNames = [...]string{"proceed", "refuse", "lose the reply", "crash before", "crash after", "dead", "late"}
+var verdictNames = [...]string{"proceed", "refuse", "lose the reply", "repeat", "crash before", "crash after", "dead", "late"}
 
 func (v verdict) String() string { return verdictNames[v] }
 
@@ -60,6 +62,10 @@ func pass[T any](ctx context.Context, g *gate, name string, call func() (T, erro
 			return none, err
 		}
 		return none, errFault
+	case repeat:
+		if strings.HasPrefix(name, "append") {
+			_, _ = call()
+		}
 	case late:
 		return none, ctx.Err()
 	case crashBefore, dead:

@@ -179,7 +179,7 @@ func schedules(most, steps int) *rapid.Generator[schedule] {
 		s := schedule{Picks: rapid.SliceOfN(rapid.Byte(), 0, 60).Draw(t, "picks"), Faults: map[int]verdict{}}
 		for range rapid.IntRange(0, most).Draw(t, "faults") {
 			at := rapid.IntRange(0, steps).Draw(t, "at step")
-			s.Faults[at] = rapid.SampledFrom([]verdict{crashBefore, crashAfter, refuse, loseReply}).Draw(t, "fault")
+			s.Faults[at] = rapid.SampledFrom([]verdict{crashBefore, crashAfter, refuse, loseReply, repeat}).Draw(t, "fault")
 		}
 		return s
 	})
