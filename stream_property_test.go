@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/internal/incarnation"
+	"github.com/fermata-go/fermata/sqlite"
 	"github.com/fermata-go/fermata/storage"
 	"github.com/fermata-go/fermata/storage/memory"
 )
@@ -21,7 +23,8 @@ import (
 // show is one case: a program, the processes that execute it one after the other, and an audience.
 type show struct {
 	*rapid.T
-	data    *memory.Backend
+	open    func() storage.Backend // a view of the database
+	data    storage.Backend        // the test's own
 	program []act
 	flow    *fermata.Entrypoint[int, int]
 
@@ -30,6 +33,7 @@ type show struct {
 	engine *fermata.Engine
 	kills  map[int]bool // steps that kill their process, once
 	all    []*fermata.Engine
+	views  []*incarnation.Backend
 	over   chan struct{} // closed when the run has finished
 }
 
@@ -94,7 +98,7 @@ func (s *show) define(d fermata.Durability) {
 
 // process is an engine on a view of its own.
 func (s *show) process(workers int) (*incarnation.Backend, *fermata.Engine) {
-	view := incarnation.New(s.data, false)
+	view := incarnation.New(s.open(), true)
 	engine, err := fermata.New(view, &fermata.Options{Workers: workers, MaxCrashes: 1000}, s.flow)
 	if err != nil {
 		panic(err)
@@ -108,7 +112,7 @@ func (s *show) boot() {
 	defer s.mu.Unlock()
 	dead := s.engine
 	s.view, s.engine = s.process(0)
-	s.all = append(s.all, s.engine)
+	s.all, s.views = append(s.all, s.engine), append(s.views, s.view)
 	if dead != nil {
 		go func() {
 			stopped, stop := context.WithCancel(context.Background())
@@ -206,114 +210,142 @@ var durableModes = []fermata.Mode{
 // process or another one, with any modes, from any position, some of which stand still. What each of them has seen in
 // the end is the part of one sequence that it asked for.
 func TestEveryReaderSeesOneSequence(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		s := &show{T: t, data: memory.New(nil), kills: map[int]bool{}, over: make(chan struct{})}
-		defer s.data.Close()
-		for n := range rapid.IntRange(1, 6).Draw(t, "acts") {
-			a := act{
-				Ask: rapid.IntRange(0, 3).Draw(t, "ask") == 0, Steps: rapid.IntRange(1, 4).Draw(t, "steps"),
-				Emits: rapid.SampledFrom([]int{0, 1, 3, 700}).Draw(t, "emits"), Nested: rapid.Bool().Draw(t, "nested"),
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		rapid.Check(t, func(t *rapid.T) {
+			data := memory.New(nil)
+			oneSequence(t, func() storage.Backend { return incarnation.New(data, false) })
+		})
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		dir, files := t.TempDir(), 0
+		rapid.Check(t, func(t *rapid.T) {
+			if files++; files > 15 && !testing.Short() || files > 3 && testing.Short() {
+				return // each takes long; the other backend has had as many as there are
 			}
-			s.program = append(s.program, a)
-			if !a.Ask && rapid.IntRange(0, 2).Draw(t, "kill") == 0 {
-				s.kills[100*n+rapid.IntRange(0, a.Steps-1).Draw(t, "killer")] = true
-			}
-		}
-		s.define(rapid.SampledFrom([]fermata.Durability{fermata.Sync, fermata.Async, fermata.Exit}).Draw(t, "durability"))
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		_, observer := s.process(-1)
-		s.boot()
-		defer func() {
-			stopped, stop := context.WithCancel(context.Background())
-			stop()
-			for _, e := range append(s.all, observer) {
-				e.Close(stopped)
-			}
-		}()
-		run, err := s.flow.On(observer).Thread("1").Start(ctx, 0, fermata.Enqueue())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var audience []*spectator
-		var looking sync.WaitGroup
-		enter := func(after string) {
-			p := &spectator{
-				engine: s.current, nested: rapid.Bool().Draw(t, "shows nested"), after: after,
-				modes:  rapid.SliceOfNDistinct(rapid.SampledFrom(allModes), 1, len(allModes), rapid.ID[fermata.Mode]).Draw(t, "modes"),
-				stalls: rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "stalls"),
-			}
-			if rapid.Bool().Draw(t, "elsewhere") {
-				p.engine = func() *fermata.Engine { return observer }
-			}
-			audience = append(audience, p)
-			looking.Go(func() { p.err = p.look(ctx, s, run.ID()) })
-		}
-		for range rapid.IntRange(1, 3).Draw(t, "readers") {
-			enter("")
-		}
-		for paused := (*fermata.PausedError)(nil); ; {
-			if _, err = run.Result(ctx); !errors.As(err, &paused) {
-				break
-			}
-			// Who comes now begins somewhere in what there is.
-			var there []fermata.Part
-			attached, err := s.flow.On(observer).Thread("1").Attach(ctx, run.ID())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for part := range attached.Stream(ctx, nil, durableModes...) {
-				there = append(there, part)
-			}
-			enter(rapid.SampledFrom(there).Draw(t, "from").Position)
-			if _, err := observer.Answer(ctx, paused.Questions[0].ID, 1, fermata.Enqueue()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		close(s.over)
-		if err != nil {
-			t.Fatal(err)
-		}
-		looking.Wait()
+			file := filepath.Join(dir, fmt.Sprint(files, ".db"))
+			oneSequence(t, func() storage.Backend {
+				b, err := sqlite.Open(file, &sqlite.Options{Synchronous: sqlite.Normal})
+				if err != nil {
+					panic(err)
+				}
+				return b
+			})
+		})
+	})
+}
 
+func oneSequence(t *rapid.T, open func() storage.Backend) {
+	s := &show{T: t, open: open, data: open(), kills: map[int]bool{}, over: make(chan struct{})}
+	defer s.data.Close()
+	for n := range rapid.IntRange(1, 6).Draw(t, "acts") {
+		a := act{
+			Ask: rapid.IntRange(0, 3).Draw(t, "ask") == 0, Steps: rapid.IntRange(1, 4).Draw(t, "steps"),
+			Emits: rapid.SampledFrom([]int{0, 1, 3, 700}).Draw(t, "emits"), Nested: rapid.Bool().Draw(t, "nested"),
+		}
+		s.program = append(s.program, a)
+		if !a.Ask && rapid.IntRange(0, 2).Draw(t, "kill") == 0 {
+			s.kills[100*n+rapid.IntRange(0, a.Steps-1).Draw(t, "killer")] = true
+		}
+	}
+	s.define(rapid.SampledFrom([]fermata.Durability{fermata.Sync, fermata.Async, fermata.Exit}).Draw(t, "durability"))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	view, observer := s.process(-1)
+	s.boot()
+	defer func() {
+		stopped, stop := context.WithCancel(context.Background())
+		stop()
+		for _, e := range append(s.all, observer) {
+			e.Close(stopped)
+		}
+		for _, v := range append(s.views, view) {
+			v.Kill()
+		}
+	}()
+	run, err := s.flow.On(observer).Thread("1").Start(ctx, 0, fermata.Enqueue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var audience []*spectator
+	var looking sync.WaitGroup
+	enter := func(after string) {
+		p := &spectator{
+			engine: s.current, nested: rapid.Bool().Draw(t, "shows nested"), after: after,
+			modes:  rapid.SliceOfNDistinct(rapid.SampledFrom(allModes), 1, len(allModes), rapid.ID[fermata.Mode]).Draw(t, "modes"),
+			stalls: rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "stalls"),
+		}
+		if rapid.Bool().Draw(t, "elsewhere") {
+			p.engine = func() *fermata.Engine { return observer }
+		}
+		audience = append(audience, p)
+		looking.Go(func() { p.err = p.look(ctx, s, run.ID()) })
+	}
+	for range rapid.IntRange(1, 3).Draw(t, "readers") {
+		enter("")
+	}
+	for paused := (*fermata.PausedError)(nil); ; {
+		if _, err = run.Result(ctx); !errors.As(err, &paused) {
+			break
+		}
+		// Who comes now begins somewhere in what there is.
+		var there []fermata.Part
 		attached, err := s.flow.On(observer).Thread("1").Attach(ctx, run.ID())
 		if err != nil {
 			t.Fatal(err)
 		}
-		var truth []fermata.Part
-		for part, err := range attached.Stream(ctx, &fermata.StreamOptions{Nested: true}, durableModes...) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			truth = append(truth, part)
+		for part := range attached.Stream(ctx, nil, durableModes...) {
+			there = append(there, part)
 		}
-		emitted := map[string]string{} // by position
-		for i, p := range audience {
-			if p.err != nil {
-				t.Fatalf("reader %d: %v", i, p.err)
-			}
-			var got []string
-			for _, part := range p.parts {
-				switch {
-				case part.Lost > 0:
-				case part.Mode == fermata.StreamCustom:
-					if before, ok := emitted[part.Position]; ok && before != string(part.Data) {
-						t.Fatalf("at %s one reader sees %s, and another %s", part.Position, before, part.Data)
-					}
-					emitted[part.Position] = string(part.Data)
-				default:
-					got = append(got, fmt.Sprint(part.Position, part.Mode, part.Namespace, string(part.Data)))
+		enter(rapid.SampledFrom(there).Draw(t, "from").Position)
+		if _, err := observer.Answer(ctx, paused.Questions[0].ID, 1, fermata.Enqueue()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(s.over)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looking.Wait()
+
+	attached, err := s.flow.On(observer).Thread("1").Attach(ctx, run.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var truth []fermata.Part
+	for part, err := range attached.Stream(ctx, &fermata.StreamOptions{Nested: true}, durableModes...) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		truth = append(truth, part)
+	}
+	emitted := map[string]string{} // by position
+	for i, p := range audience {
+		if p.err != nil {
+			t.Fatalf("reader %d: %v", i, p.err)
+		}
+		var got []string
+		for _, part := range p.parts {
+			switch {
+			case part.Lost > 0:
+			case part.Mode == fermata.StreamCustom:
+				if before, ok := emitted[part.Position]; ok && before != string(part.Data) {
+					t.Fatalf("at %s one reader sees %s, and another %s", part.Position, before, part.Data)
 				}
-			}
-			var expected []string
-			for _, part := range truth {
-				if (p.after == "" || comparePlaces(part.Position, p.after) > 0) && slices.Contains(p.modes, part.Mode) && (p.nested || len(part.Namespace) == 0) {
-					expected = append(expected, fmt.Sprint(part.Position, part.Mode, part.Namespace, string(part.Data)))
-				}
-			}
-			if !slices.Equal(got, expected) {
-				t.Fatalf("reader %d of modes %v from %q saw\n%s\nwant\n%s", i, p.modes, p.after, strings.Join(got, "\n"), strings.Join(expected, "\n"))
+				emitted[part.Position] = string(part.Data)
+			default:
+				got = append(got, fmt.Sprint(part.Position, part.Mode, part.Namespace, string(part.Data)))
 			}
 		}
-	})
+		var expected []string
+		for _, part := range truth {
+			if (p.after == "" || comparePlaces(part.Position, p.after) > 0) && slices.Contains(p.modes, part.Mode) && (p.nested || len(part.Namespace) == 0) {
+				expected = append(expected, fmt.Sprint(part.Position, part.Mode, part.Namespace, string(part.Data)))
+			}
+		}
+		if !slices.Equal(got, expected) {
+			t.Fatalf("reader %d of modes %v from %q saw\n%s\nwant\n%s", i, p.modes, p.after, strings.Join(got, "\n"), strings.Join(expected, "\n"))
+		}
+	}
 }
