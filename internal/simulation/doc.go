@@ -1,7 +1,8 @@
 // Package simulation proves the engine: it runs programs that are data, crashes
 // their processes at every step, loses replies, answers in any order and changes
-// the code while runs wait, and compares what happens with package model. It
-// has tests only.
+// the code while runs wait, and compares what happens with package model. What the programs don't have – races,
+// sleep, several people at several threads – are workflows in Go that meet the same
+// faults. It has tests only.
 //
 // # Worlds
 //
@@ -23,7 +24,9 @@
 //   - Several processes and people at several threads: a thread has one active run, a question one
 //     winner, only the owner of a run has effects, and every run comes to an end.
 //   - A program that isn't the recorded one gets the values of the calls that are
-//     unchanged, or is parked with both sides named; nothing in between.
+//     unchanged, or is parked with both sides named; nothing in between. With the comparison of
+//     replay switched off the same checks find what then goes wrong.
+//   - A race has one winner over all deaths, and a sleeper wakes when it said it would.
 //
 // # Running it
 //
@@ -32,5 +35,6 @@
 //	go test ./internal/simulation -rapid.checks=10000
 //	FERMATA_MUTATIONS=10000 go test ./internal/simulation -run TestMutations
 //
-// A failure prints the shrunk case, and the flags that run it again.
+// The tests of mutations print how often each kind of change was made where, and what became of
+// the run. A failure prints the shrunk case, and the flags that run it again.
 package simulation
