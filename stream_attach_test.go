@@ -2,8 +2,10 @@ package fermata_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -162,5 +164,61 @@ func TestAttachRefuses(t *testing.T) {
 				wantErr(t, "position "+bad, err, fermata.ErrInvalid)
 			}
 		}
+	})
+}
+
+// TestAttachAfterAFailureThatWasLeft: the stream goes on over a failure after which the run was continued. What the entrypoint
+// failed with is not in it any more.
+func TestAttachAfterAFailureThatWasLeft(t *testing.T) {
+	onEach(t, func(g *ground) {
+		t := g.t
+		broken := true
+		step := fermata.NewTask("step", func(_ context.Context, n int) (int, error) { return n, nil })
+		fragile := fermata.NewTask("fragile", func(_ context.Context, n int) (int, error) {
+			if broken {
+				return 0, errors.New("broken")
+			}
+			return n, nil
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+			if _, err := step.Call(ctx, n); err != nil {
+				return 0, err
+			}
+			return fragile.Call(ctx, n)
+		})
+		g.deploy(nil, flow)
+		thread := flow.On(g.engine).Thread("1")
+		var seen []fermata.Part
+		watch := func(run *fermata.Run[int], err error) (last error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for part, err := range run.Stream(t.Context(), nil, fermata.StreamUpdates, fermata.StreamTasks, fermata.StreamValues) {
+				if last = err; err == nil {
+					seen = append(seen, part)
+				}
+			}
+			return last
+		}
+		run, err := thread.Start(t.Context(), 1)
+		if err := watch(run, err); err == nil {
+			t.Fatal("the stream of a run that failed has no error")
+		}
+		end := len(seen) - 1
+		if !strings.Contains(string(seen[end].Data), `"name":"flow"`) {
+			t.Fatalf("the last part is %s", seen[end].Data)
+		}
+		broken = false
+		run, err = thread.Continue(t.Context())
+		if err := watch(run, err); err != nil {
+			t.Fatal(err)
+		}
+		attached, err := thread.Attach(t.Context(), run.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := slices.Delete(slices.Clone(seen), end, end+1)
+		sameParts(t, "all of it", partsOf(t, attached, "", false, fermata.StreamUpdates, fermata.StreamTasks, fermata.StreamValues), all)
+		sameParts(t, "after the failure", partsOf(t, attached, seen[end].Position, false, fermata.StreamUpdates, fermata.StreamTasks, fermata.StreamValues), all[end:])
 	})
 }
