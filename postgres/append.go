@@ -110,7 +110,7 @@ func checkUnit(u *storage.Unit) error {
 				return fmt.Errorf("%w: question %s is there twice", storage.ErrInvalid, q.ID)
 			}
 			if q.Unique != "" && q.Unique == other.Unique && q.Name == other.Name {
-				return &storage.UniqueError{Question: other.ID, Key: q.Unique}
+				return &storage.UniqueError{Question: other.ID, Name: q.Name, Key: q.Unique}
 			}
 		}
 	}
@@ -132,7 +132,7 @@ type closed struct {
 
 // appendOneCall is appendCall for a single unit that is plain.
 func (b *Backend) appendOneCall(o *op) *call {
-	c := b.call("SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_one_1($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+	c := b.call("SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_name, o_key FROM SCHEMA.append_one_1($1, $2, $3, $4, $5, $6, $7, $8, $9)")
 	c.hot = true
 	c.int8(b.offset())
 	c.text(b.instance)
@@ -155,7 +155,7 @@ func (b *Backend) appendCall(ops []*op) *call {
 	if len(ops) == 1 && plain(ops[0].unit) {
 		return b.appendOneCall(ops[0])
 	}
-	c := b.call(`SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_key FROM SCHEMA.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
+	c := b.call(`SELECT o_unit, o_code, o_at, o_inbox, o_kept, o_other, o_name, o_key FROM SCHEMA.append_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13,
 		$14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)`)
 	c.hot = true
 	c.int8(b.offset())
@@ -234,9 +234,9 @@ func readAppend(r *row, ops []*op) error {
 	o := ops[i]
 	o.code = code(r.int2())
 	o.committed = storage.Committed{At: r.time(), Inbox: r.int8(), Kept: r.bool()}
-	other, key := r.uuid(), r.text()
+	other, name, key := r.uuid(), r.text(), r.text()
 	if o.code == codeUnique {
-		o.committed.Err = &storage.UniqueError{Question: other, Key: key}
+		o.committed.Err = &storage.UniqueError{Question: other, Name: name, Key: key}
 	}
 	return r.err
 }

@@ -243,7 +243,7 @@ func (t *tx) checkQuestions(u *storage.Unit, f *fence) error {
 		}
 		if q.Unique != "" {
 			if other, taken := uniques[unique{q.Name, q.Unique}]; taken {
-				return &storage.UniqueError{Question: other, Key: q.Unique}
+				return &storage.UniqueError{Question: other, Name: q.Name, Key: q.Unique}
 			}
 			uniques[unique{q.Name, q.Unique}] = q.ID
 		}
@@ -268,7 +268,7 @@ func (t *tx) checkUnique(u *storage.Unit, f *fence, q *storage.Question) error {
 	if k>>questionBits == f.n && slices.Contains(u.Close, holder) {
 		return nil // closed before this one is opened
 	}
-	return &storage.UniqueError{Question: holder, Key: q.Unique}
+	return &storage.UniqueError{Question: holder, Name: q.Name, Key: q.Unique}
 }
 
 // openQuestions writes the questions of a unit that ends at record last; the first keeps unit, if that is not nil.

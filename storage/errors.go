@@ -72,11 +72,12 @@ func (e *SettledError) Is(target error) bool { return target == ErrSettled }
 // UniqueError names the open question that holds the key. It matches [ErrUnique].
 type UniqueError struct {
 	Question ID
+	Name     string // of both questions
 	Key      string
 }
 
 func (e *UniqueError) Error() string {
-	return fmt.Sprintf("open question %s already holds the unique key %.80q", e.Question, e.Key)
+	return fmt.Sprintf("open question %s already holds the unique key %.80q of questions named %.80q", e.Question, e.Key, e.Name)
 }
 
 // Is reports whether target is [ErrUnique].

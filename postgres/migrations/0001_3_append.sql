@@ -10,7 +10,7 @@ CREATE FUNCTION SCHEMA.append_1(
 	q_unit integer[], q_id uuid[], q_seq bigint[], q_priority bigint[], q_schema integer[], q_deadline timestamptz[],
 	q_path text[], q_name text[], q_key text[], q_group text[], q_unique text[],
 	q_audience text[], q_not_by text[], q_tags text[], q_payload bytea[], q_digest bytea[], q_details bytea[]
-) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_key text)
+) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_name text, o_key text)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
@@ -20,7 +20,8 @@ DECLARE
 	v_refused integer[] := '{}'; -- units that need a unique key another question holds
 	v_waiting integer[] := '{}'; -- units whose unique key somebody else is taking right now
 	v_other   uuid[] := '{}';    -- the holders, by unit
-	v_key     text[] := '{}';    -- and the keys
+	v_name    text[] := '{}';    -- and what they hold
+	v_key     text[] := '{}';
 	v_holder  uuid;
 	v_unit    bigint[];
 	v_run     bigint[];          -- number of the run, by unit; NULL if refused
@@ -51,6 +52,7 @@ BEGIN
 			IF FOUND THEN
 				v_refused := v_refused || q.unit;
 				v_other[q.unit] := v_holder;
+				v_name[q.unit] := q.name;
 				v_key[q.unit] := q.uniq;
 			END IF;
 		END LOOP;
@@ -130,7 +132,7 @@ BEGIN
 		END LOOP;
 	END IF;
 	PERFORM SCHEMA.notify_1(p_from, p_lines);
-	RETURN QUERY SELECT x.i::integer, x.code, x.at, x.inbox, x.kept, v_other[x.i], v_key[x.i]
+	RETURN QUERY SELECT x.i::integer, x.code, x.at, x.inbox, x.kept, v_other[x.i], v_name[x.i], v_key[x.i]
 		FROM unnest(v_code, v_at, v_inbox, v_kept) WITH ORDINALITY AS x (code, at, inbox, kept, i);
 END $$;
 
@@ -138,7 +140,7 @@ END $$;
 -- the work. If anything isn't as it should be, append_1 finds out what. p_lines goes to the listeners.
 CREATE FUNCTION SCHEMA.append_one_1(
 	p_offset bigint, p_from text, p_lines text, p_run uuid, p_tenant text, p_token bigint, p_first bigint, p_last bigint, p_records bytea
-) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_key text)
+) RETURNS TABLE (o_unit integer, o_code smallint, o_at timestamptz, o_inbox bigint, o_kept boolean, o_other uuid, o_name text, o_key text)
 LANGUAGE plpgsql
 SET enable_seqscan = off
 AS $$

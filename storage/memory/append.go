@@ -102,7 +102,7 @@ func (b *Backend) admitQuestions(r *run, u *storage.Unit) error {
 				return fmt.Errorf("%w: question %s is there twice", storage.ErrInvalid, q.ID)
 			}
 			if q.Unique != "" && other.Name == q.Name && other.Unique == q.Unique {
-				return &storage.UniqueError{Question: other.ID, Key: q.Unique}
+				return &storage.UniqueError{Question: other.ID, Name: q.Name, Key: q.Unique}
 			}
 		}
 		if q.Unique == "" {
@@ -110,7 +110,7 @@ func (b *Backend) admitQuestions(r *run, u *storage.Unit) error {
 		}
 		holder := b.unique[uniqueKey{u.Tenant, q.Name, q.Unique}]
 		if holder != nil && (holder.run != r || !slices.Contains(u.Close, holder.row.ID)) {
-			return &storage.UniqueError{Question: holder.row.ID, Key: q.Unique}
+			return &storage.UniqueError{Question: holder.row.ID, Name: q.Name, Key: q.Unique}
 		}
 	}
 	return nil

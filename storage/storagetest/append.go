@@ -287,7 +287,8 @@ func appendUnique(w *world) {
 		w.is(c.Err, storage.ErrUnique, "a second open question with the key")
 		var unique *storage.UniqueError
 		w.true(errors.As(c.Err, &unique), "%v is not a *UniqueError", c.Err)
-		w.true(unique.Question == held.ID && unique.Key == "order 1", "the error names question %s and key %q", unique.Question, unique.Key)
+		w.true(unique.Question == held.ID && unique.Name == "approve" && unique.Key == "order 1",
+			"the error names question %s, name %q and key %q", unique.Question, unique.Name, unique.Key)
 		same(w, "the run", w.run(run), before)
 	}
 	// Nothing restricts another key, another name, another tenant, or no key.
