@@ -107,12 +107,13 @@ CREATE INDEX question_run ON SCHEMA.question (run_n, seq);
 CREATE UNIQUE INDEX question_change_number ON SCHEMA.question (tenant, change);
 -- Lists of open questions: what everybody may answer, and what some may, each in every order. The
 -- columns rise, so that a page begins at a row of values; ~priority is -priority - 1, which can't overflow.
-CREATE INDEX question_open ON SCHEMA.question (tenant, asked, id) WHERE state = 1 AND audience IS NULL;
+-- Before a table is analyzed the planner counts by the last one of equals, so that stands last whose order is the rows'.
 CREATE INDEX question_open_deadline ON SCHEMA.question (tenant, coalesce(deadline, 'infinity'), id) WHERE state = 1 AND audience IS NULL;
 CREATE INDEX question_open_priority ON SCHEMA.question (tenant, (~priority), id) WHERE state = 1 AND audience IS NULL;
-CREATE INDEX question_some ON SCHEMA.question (tenant, asked, id) WHERE state = 1 AND audience IS NOT NULL;
+CREATE INDEX question_open ON SCHEMA.question (tenant, asked, id) WHERE state = 1 AND audience IS NULL;
 CREATE INDEX question_some_deadline ON SCHEMA.question (tenant, coalesce(deadline, 'infinity'), id) WHERE state = 1 AND audience IS NOT NULL;
 CREATE INDEX question_some_priority ON SCHEMA.question (tenant, (~priority), id) WHERE state = 1 AND audience IS NOT NULL;
+CREATE INDEX question_some ON SCHEMA.question (tenant, asked, id) WHERE state = 1 AND audience IS NOT NULL;
 CREATE INDEX question_deadline ON SCHEMA.question (deadline) WHERE settled IS NULL AND deadline IS NOT NULL;
 CREATE UNIQUE INDEX question_unique ON SCHEMA.question (tenant, name, uniq) WHERE settled IS NULL AND uniq IS NOT NULL;
 CREATE INDEX question_audience ON SCHEMA.question USING gin (audience) WHERE state = 1 AND audience IS NOT NULL;
