@@ -3,6 +3,7 @@ package fermata_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -209,5 +210,63 @@ func TestCloseGivesBackWhatItWasBeingGiven(t *testing.T) {
 				t.Errorf("the run is %s, after %d crashes; want it queued, or finished", left.Status, left.Crashes)
 			}
 		})
+	}
+}
+
+// repeating is a backend that loses the first reply to each unit that brings a run to rest; a person answers just before.
+type repeating struct {
+	storage.Backend
+	answer func()
+}
+
+func (b *repeating) Append(ctx context.Context, units []storage.Unit) ([]storage.Committed, error) {
+	if units[0].Status == storage.Interrupted {
+		b.answer()
+		if _, err := b.Backend.Append(ctx, units); err != nil {
+			return nil, err
+		}
+	}
+	return b.Backend.Append(ctx, units)
+}
+
+func TestLostReplyToAPauseThatAnAnswerUndid(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	backend := &repeating{Backend: memory.New(nil)}
+	defer backend.Close()
+	ask := fermata.NewTask("ask", func(ctx context.Context, in string) (string, error) { return fermata.Interrupt[string](ctx, in) })
+	work := fermata.NewTask("work", func(ctx context.Context, in string) (string, error) {
+		for { // until the question is there
+			if open, err := backend.ListQuestions(ctx, storage.QuestionFilter{}); err != nil || len(open) == 1 {
+				return in, err
+			}
+			runtime.Gosched()
+		}
+	})
+	graph := body(func(ctx context.Context, in string) (string, error) {
+		asked := ask.Go(ctx, in)
+		if _, err := work.Call(ctx, in); err != nil {
+			return "", err
+		}
+		return asked.Result(ctx)
+	})
+	engine, err := fermata.New(backend, nil, graph)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close(context.Background())
+	backend.answer = func() {
+		open, err := backend.ListQuestions(ctx, storage.QuestionFilter{})
+		if err != nil || len(open) != 1 {
+			t.Errorf("%d open questions, %v", len(open), err)
+			return
+		}
+		s := storage.Settlement{Question: open[0].ID, State: storage.Answered, Answer: []byte(`"yes"`), By: storage.Principal{Kind: "person"}}
+		if _, err := backend.Settle(ctx, []storage.Settlement{s}); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := graph.On(engine).Thread("1").Invoke(ctx, "go on?"); err != nil || got != "yes" {
+		t.Errorf("result %q, %v", got, err)
 	}
 }

@@ -283,6 +283,15 @@ func (j *journal) end(last *record, finish func(*storage.Unit)) (storage.Committ
 	return committed, taken.err
 }
 
+// became is what a unit that is committed already came to; last says that it was to bring the run to rest.
+func (j *journal) became(last bool) (storage.Committed, error) {
+	if !last {
+		return storage.Committed{}, nil
+	}
+	run, err := j.backend.Run(context.Background(), j.tenant, j.run)
+	return storage.Committed{At: run.Updated, Inbox: run.Inbox, Kept: run.Status == storage.Running && run.Token == j.token}, err
+}
+
 // commit sends one unit and wakes those who wait for it. Only one commit of a
 // journal is under way at a time, so the sequence of units is that of batches.
 //
@@ -324,8 +333,8 @@ func (j *journal) commit(b *batch, finish func(*storage.Unit)) storage.Committed
 			unit.Records, unit.Questions = b.records, b.questions
 			continue
 		}
-		if errors.Is(err, storage.ErrDuplicate) {
-			err = nil // the reply to an earlier try was lost
+		if errors.Is(err, storage.ErrDuplicate) { // the reply to an earlier try was lost
+			committed, err = j.became(finish != nil)
 		}
 		b.err = err
 		break
