@@ -70,6 +70,7 @@ type Backend struct {
 	schemas     sync.Map    // SHA-256 of a schema to its number
 	schemaCount atomic.Int64
 	lanes       []*combine.Queue[*work]
+	readings    *combine.Queue[*reading]
 
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -130,6 +131,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, options *Options) (*Backend, e
 		b.cancel()
 		return nil, err
 	}
+	b.readings = combine.New(b.runReadings)
 	b.lanes = make([]*combine.Queue[*work], o.Commits)
 	for i := range b.lanes {
 		b.lanes[i] = combine.New(b.runGroup)
@@ -209,6 +211,7 @@ func (b *Backend) Close() error {
 		for _, lane := range b.lanes {
 			lane.Close()
 		}
+		b.readings.Close()
 		b.goroutine.Wait()
 		if b.ownsPool {
 			b.pool.Close()

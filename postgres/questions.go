@@ -16,9 +16,10 @@ import (
 // Question implements [storage.Questions].
 func (b *Backend) Question(ctx context.Context, tenant string, id storage.ID) (q storage.Question, err error) {
 	what, found := fmt.Sprintf("read question %s", id), false
-	c := b.call("SELECT " + questionColumns + " FROM " + questionTables + " WHERE q.id = $1 AND (q.tenant = $2) IS TRUE")
-	c.uuid(id)
+	c := b.call("SELECT o_question, o_run, o_thread, o_entrypoint, o_schema FROM SCHEMA.question_1($1, $2)")
+	c.hot = true
 	c.text(tenant)
+	c.uuid(id)
 	err = b.read(ctx, what, func() { found = false }, func(_ int, r *row) (err error) {
 		q, err = readFullQuestion(r)
 		found = true

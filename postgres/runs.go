@@ -161,12 +161,13 @@ func orNotFound(what string, found bool, err error) error {
 }
 
 // Load implements [storage.Runs].
-func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (l storage.Loaded, err error) {
+func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (storage.Loaded, error) {
 	what := fmt.Sprintf("load run %s", id)
+	var l storage.Loaded
 	found := false
 	c := b.loadCall(tenant, id, 0, 0)
 	c.bool(true)
-	err = b.read(ctx, what, func() { l, found = storage.Loaded{}, false }, func(_ int, r *row) (err error) {
+	err := b.readTogether(ctx, what, func() { l, found = storage.Loaded{}, false }, func(r *row) (err error) {
 		run, previous := r.composite(), r.bytes()
 		if run != nil {
 			var stored storedRun
@@ -184,7 +185,10 @@ func (b *Backend) Load(ctx context.Context, tenant string, id storage.ID) (l sto
 		l.Questions = append(l.Questions, q)
 		return err
 	}, c)
-	if err = orNotFound(what, found, err); err != nil {
+	if err != nil {
+		return storage.Loaded{}, err
+	}
+	if err := orNotFound(what, found, nil); err != nil {
 		return storage.Loaded{}, err
 	}
 	if int64(len(l.Records)) != l.Run.LastSeq {

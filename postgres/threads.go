@@ -10,13 +10,14 @@ import (
 )
 
 // Head implements [storage.Threads].
-func (b *Backend) Head(ctx context.Context, tenant, thread string) (h storage.Head, err error) {
+func (b *Backend) Head(ctx context.Context, tenant, thread string) (storage.Head, error) {
 	c := b.call("SELECT o_now, o_run, o_alive, o_last, o_question, o_schema FROM SCHEMA.head_1($1, $2, $3)")
 	c.hot = true
 	c.int8(b.offset())
 	c.text(tenant)
 	c.text(thread)
-	err = b.read(ctx, fmt.Sprintf("read thread %.80q", thread), func() { h = storage.Head{} }, func(_ int, r *row) error {
+	var h storage.Head
+	err := b.readTogether(ctx, fmt.Sprintf("read thread %.80q", thread), func() { h = storage.Head{} }, func(r *row) error {
 		now, run, alive, last, question, schema := r.time(), r.composite(), r.bool(), r.composite(), r.composite(), r.bytes()
 		if r.err != nil {
 			return r.err
@@ -47,7 +48,10 @@ func (b *Backend) Head(ctx context.Context, tenant, thread string) (h storage.He
 		}
 		return nil
 	}, c)
-	return h, err
+	if err != nil {
+		return storage.Head{}, err
+	}
+	return h, nil
 }
 
 // PutThread implements [storage.Threads].

@@ -94,6 +94,19 @@ BEGIN
 	END IF;
 END $$;
 
+-- question_1 is one question, or no row.
+CREATE FUNCTION SCHEMA.question_1(p_tenant text, p_question uuid)
+RETURNS TABLE (o_question SCHEMA.question, o_run uuid, o_thread text, o_entrypoint text, o_schema bytea)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY SELECT q, r.id, r.thread, r.entrypoint, a.data
+		FROM SCHEMA.question q JOIN SCHEMA.run r ON r.n = q.run_n LEFT JOIN SCHEMA.answer_schema a ON a.n = q.schema_n
+		WHERE q.id = p_question AND (q.tenant = p_tenant) IS TRUE;
+END $$;
+
 -- run_questions_1 are the questions of one run, of certain states or, with NULL, of all, the oldest first.
 CREATE FUNCTION SCHEMA.run_questions_1(p_tenant text, p_run uuid, p_states smallint[], p_limit bigint)
 RETURNS TABLE (o_question SCHEMA.question, o_run uuid, o_thread text, o_entrypoint text, o_schema bytea)
