@@ -27,6 +27,8 @@ type Answer struct {
 	Enqueue bool
 	// Revision is for who calls [Engine.Resume]; the engine doesn't look at it.
 	Revision *Revision
+
+	question *storage.Question // as it was just read, open; nil: to be read
 }
 
 // Answered is what became of one [Answer]: a Handle of the run, or why it was refused.
@@ -120,29 +122,33 @@ func (e *Engine) checkAnswer(ctx context.Context, op string, a *Answer) (*storag
 			Hint: `say "person" or "policy"; a timeout is the engine's own`,
 		}
 	}
-	q, err := e.backend.Question(ctx, a.Tenant, a.Question)
-	if err != nil {
-		return nil, refuseAnswer(op, a, err)
+	q := a.question
+	if q == nil {
+		stored, err := e.backend.Question(ctx, a.Tenant, a.Question)
+		if err != nil {
+			return nil, refuseAnswer(op, a, err)
+		}
+		q = &stored
 	}
 	if q.State != storage.Open {
-		return &q, nil
+		return q, nil
 	}
-	refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{q}}
-	if err := checkAudience(&q, a.By); err != nil {
+	refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{*q}}
+	if err := checkAudience(q, a.By); err != nil {
 		refusal.Reason, refusal.Err, refusal.Hint = ErrNotAllowed, err, "the question stays open"
-		refusal.Questions = []storage.Question{outside(&q)}
+		refusal.Questions = []storage.Question{outside(q)}
 		return nil, refusal
 	}
 	plain := a.JSON
 	if plain == nil {
 		plain = a.Value
 	}
-	err = schema.Validate(q.Schema, plain)
+	err := schema.Validate(q.Schema, plain)
 	if err == nil && e.options.CheckAnswer != nil {
-		err = e.options.CheckAnswer(&q, a.Value)
+		err = e.options.CheckAnswer(q, a.Value)
 	}
 	if err == nil {
-		return &q, nil
+		return q, nil
 	}
 	if !q.Deadline.IsZero() && !q.Deadline.After(e.now()) {
 		refusal.Reason, refusal.Hint = ErrExpired, fmt.Sprintf("the deadline of question %s was %s", q.ID, moment(q.Deadline))
@@ -374,7 +380,7 @@ func (e *Engine) Resume(ctx context.Context, tenant, thread string, seen Revisio
 	case len(head.Open) > 1:
 		return refuse(ErrAmbiguous, "answer by id: "+listIDs(e.inCallOrder(ctx, head)))
 	}
-	a.Tenant, a.Question = tenant, head.Open[0].ID
+	a.Tenant, a.Question, a.question = tenant, head.Open[0].ID, &head.Open[0]
 	return e.Answer(ctx, a)
 }
 

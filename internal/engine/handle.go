@@ -47,6 +47,9 @@ func (e *Engine) Follow(ctx context.Context, tenant, thread string, run storage.
 // Rest waits until the run rests – ended, parked or waiting for a person – and
 // returns it with its open questions in call order.
 func (h *Handle) Rest(ctx context.Context) (storage.Run, []storage.Question, error) {
+	if run, questions, ok := h.pausedHere(ctx); ok {
+		return run, questions, nil
+	}
 	for before := (storage.Run{}); ; {
 		run, err := h.wait(ctx)
 		if err != nil {
@@ -61,6 +64,28 @@ func (h *Handle) Rest(ctx context.Context) (storage.Run, []storage.Question, err
 		}
 		before = run // answered since: it goes on
 	}
+}
+
+// pausedHere waits for the execution in this process, if there is one. If the run has paused, and still does, it
+// returns it with its questions: one read tells both.
+func (h *Handle) pausedHere(ctx context.Context) (run storage.Run, open []storage.Question, ok bool) {
+	x := h.execution
+	if x == nil {
+		return run, nil, false
+	}
+	select {
+	case <-x.done:
+	case <-ctx.Done():
+		return run, nil, false
+	}
+	if x.err != nil || x.run.Status != storage.Interrupted {
+		return run, nil, false
+	}
+	head, err := h.engine.backend.Head(ctx, h.tenant, x.run.Thread)
+	if err != nil || head.Run == nil || head.Run.ID != x.run.ID || head.Run.Status != storage.Interrupted || len(head.Open) == 0 {
+		return run, nil, false
+	}
+	return *head.Run, h.engine.inCallOrder(ctx, head), true
 }
 
 func (h *Handle) wait(ctx context.Context) (storage.Run, error) {
