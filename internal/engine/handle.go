@@ -66,8 +66,8 @@ func (h *Handle) Rest(ctx context.Context) (storage.Run, []storage.Question, err
 	}
 }
 
-// pausedHere waits for the execution in this process, if there is one. If the run has paused, and still does, it
-// returns it with its questions: one read tells both.
+// pausedHere waits for the execution in this process, if there is one. If the run has paused with one question, and
+// still does, it returns both: one read tells that. (The order of several is in the log.)
 func (h *Handle) pausedHere(ctx context.Context) (run storage.Run, open []storage.Question, ok bool) {
 	x := h.execution
 	if x == nil {
@@ -82,10 +82,10 @@ func (h *Handle) pausedHere(ctx context.Context) (run storage.Run, open []storag
 		return run, nil, false
 	}
 	head, err := h.engine.backend.Head(ctx, h.tenant, x.run.Thread)
-	if err != nil || head.Run == nil || head.Run.ID != x.run.ID || head.Run.Status != storage.Interrupted || len(head.Open) == 0 {
+	if err != nil || head.Run == nil || head.Run.ID != x.run.ID || head.Run.Status != storage.Interrupted || len(head.Open) != 1 {
 		return run, nil, false
 	}
-	return *head.Run, h.engine.inCallOrder(ctx, head), true
+	return *head.Run, head.Open, true
 }
 
 func (h *Handle) wait(ctx context.Context) (storage.Run, error) {
