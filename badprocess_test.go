@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -269,4 +270,52 @@ func TestLostReplyToAPauseThatAnAnswerUndid(t *testing.T) {
 	if got, err := graph.On(engine).Thread("1").Invoke(ctx, "go on?"); err != nil || got != "yes" {
 		t.Errorf("result %q, %v", got, err)
 	}
+}
+
+// slowLoad is a backend that takes its time to load a run.
+type slowLoad struct{ storage.Backend }
+
+func (b slowLoad) Load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
+	select {
+	case <-time.After(100 * time.Millisecond):
+		return b.Backend.Load(ctx, tenant, run)
+	case <-ctx.Done():
+		return storage.Loaded{}, ctx.Err()
+	}
+}
+
+// A worker that has had work without a pause for minutes gives none of it up.
+func TestLongBacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := slowLoad{memory.New(nil)}
+		defer backend.Close()
+		graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+		web, err := fermata.New(backend, &fermata.Options{Workers: -1}, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer web.Close(t.Context())
+		var runs []*fermata.Run[string]
+		for i := range 600 {
+			run, err := graph.On(web).Thread(strconv.Itoa(i)).Start(t.Context(), "x", fermata.Enqueue())
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs = append(runs, run)
+		}
+		worker, err := fermata.New(backend, nil, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer worker.Close(t.Context())
+		for _, run := range runs {
+			if _, err := run.Result(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if row, err := backend.Run(t.Context(), "", run.ID()); err != nil || row.Token != 1 {
+				t.Fatalf("run taken %d times, %v", row.Token, err)
+			}
+		}
+	})
 }

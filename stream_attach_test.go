@@ -222,3 +222,61 @@ func TestAttachAfterAFailureThatWasLeft(t *testing.T) {
 		sameParts(t, "after the failure", partsOf(t, attached, seen[end].Position, false, fermata.StreamUpdates, fermata.StreamTasks, fermata.StreamValues), all[end:])
 	})
 }
+
+func TestAttachToACancelledPause(t *testing.T) {
+	onEach(t, func(g *ground) {
+		graph := body(func(ctx context.Context, in string) (string, error) { return fermata.Interrupt[string](ctx, in) })
+		g.deploy(nil, graph)
+		ctx, thread := g.t.Context(), graph.On(g.engine).Thread("1")
+		_, err := thread.Invoke(ctx, "go on?")
+		paused(g.t, err)
+		if _, err := thread.Cancel(ctx, "no need"); err != nil {
+			g.t.Fatal(err)
+		}
+		run, err := thread.Attach(ctx, fermata.ID{})
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		for _, err = range run.Events(ctx) {
+			if err != nil {
+				break
+			}
+		}
+		wantErr(g.t, "the end of the events", err, fermata.ErrCancelled)
+	})
+}
+
+func TestEnqueuedForkStreamsFromItsPoint(t *testing.T) {
+	onEach(t, func(g *ground) {
+		step := fermata.NewTask("step", func(_ context.Context, in string) (string, error) { return in, nil })
+		graph := body(func(ctx context.Context, in string) (string, error) {
+			if _, err := step.Call(ctx, in); err != nil {
+				return "", err
+			}
+			return fermata.Interrupt[string](ctx, "go on?")
+		})
+		g.deploy(nil, graph)
+		ctx, thread := g.t.Context(), graph.On(g.engine).Thread("1")
+		_, err := thread.Invoke(ctx, "x")
+		question := paused(g.t, err)[0].ID
+		first := func(options ...fermata.StartOption) (position string) {
+			if _, err := thread.Cancel(ctx, ""); err != nil {
+				g.t.Fatal(err)
+			}
+			run, err := thread.Fork(ctx, fermata.BeforeQuestion(question), options...)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			for part, err := range run.Stream(ctx, nil, fermata.StreamDebug) {
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				if position == "" {
+					position = part.Position
+				}
+			}
+			return position
+		}
+		want(g.t, "the first part of an enqueued fork", first(fermata.Enqueue()), first())
+	})
+}

@@ -325,20 +325,20 @@ func (e *Engine) round() (wait time.Duration) {
 	return wait
 }
 
-// replyTime is how long a poll is waited for: its reply is worth having also when the engine
-// closes, since what was taken then can be given back.
+// replyTime is how long a poll, or the log of a run that it gave, is waited for: both are worth
+// having also when the engine closes, since what was taken then can be given back.
 const replyTime = 10 * time.Second
 
 // poll takes runs from the backend and says when something is due next.
 func (e *Engine) poll() (next time.Time) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
-	defer cancel()
 	for !e.draining.Load() {
 		e.mu.Lock()
 		free := e.options.Workers - len(e.live)
 		member := e.membership.ID()
 		e.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
 		polled, err := e.backend.Poll(ctx, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free)})
+		cancel()
 		if err != nil {
 			if e.base.Err() == nil && !errors.Is(err, storage.ErrClosed) {
 				e.log.Error("looking for work failed", "error", err)
@@ -350,7 +350,7 @@ func (e *Engine) poll() (next time.Time) {
 		}
 		e.offset.Store(int64(time.Until(polled.Now)))
 		for _, run := range polled.Runs {
-			e.adopt(ctx, member, run)
+			e.adopt(member, run)
 		}
 		e.backlog.Store(polled.More)
 		if !polled.More || len(polled.Runs) == 0 {
@@ -361,12 +361,14 @@ func (e *Engine) poll() (next time.Time) {
 }
 
 // adopt executes a run that Poll has given to this engine.
-func (e *Engine) adopt(ctx context.Context, member storage.ID, run storage.Run) {
+func (e *Engine) adopt(member storage.ID, run storage.Run) {
 	if x := e.running(run.ID); x != nil && x.token < run.Token {
 		// What it was before has yet to end; others need not wait for that.
 		e.taking.Go(func() { e.execute(e.base, e.entries[run.Entrypoint], member, run, run.Crashes == 0) })
 		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
+	defer cancel()
 	e.execute(ctx, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
 }
 

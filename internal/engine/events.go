@@ -205,7 +205,8 @@ func (r *eventReader) merge(ctx context.Context, run storage.Run, records []stor
 			return false, errStopped
 		}
 		if event.Kind == Paused || event.Kind == Rested || event.Kind == Returned && !event.Run.ID.IsZero() {
-			if r.all && (stored.Seq < run.LastSeq || underWay(run.Status)) {
+			ended := event.Run.Status != 0 && event.Run.Status != run.Status // without a record, as by a cancellation
+			if r.all && (stored.Seq < run.LastSeq || underWay(run.Status) || ended) {
 				r.after, r.at, r.began = stored.Seq, stored.At, false // it has gone on since
 				continue
 			}

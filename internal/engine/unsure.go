@@ -64,7 +64,7 @@ func (e *Engine) takeUpOne(member storage.ID, o overdue) error {
 			return err
 		}
 	}
-	e.adopt(e.base, member, row)
+	e.adopt(member, row)
 	return nil
 }
 

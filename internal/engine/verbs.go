@@ -94,7 +94,7 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 		}
 		return nil, e.refused(ctx, op, r.Tenant, r.Thread, err)
 	}
-	h := &Handle{engine: e, tenant: r.Tenant, Run: started.Run}
+	h := &Handle{engine: e, tenant: r.Tenant, Run: started.Run, after: started.Run.ForkSeq}
 	switch {
 	case started.Existing:
 		h.execution = e.running(started.Run.ID)
