@@ -12,7 +12,7 @@
 //
 // Inputs, configurations, results, saved values and errors of runs; every record of their logs (the
 // inputs, results, errors and witnesses of tasks); payloads, digests, titles, descriptions and answers of questions;
-// reasons of cancellations; values and vectors of the store; values of metadata; keys and unique keys of
+// reasons of cancellations; values and vectors of the store; keys of cached results; values of metadata; keys and unique keys of
 // questions.
 //
 // Not sealed, because the database orders, selects or counts by it: ids, names of threads, entrypoints,

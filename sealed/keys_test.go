@@ -219,3 +219,48 @@ func TestVectorsAreSealed(t *testing.T) {
 		t.Errorf("items %+v, %v", list, err)
 	}
 }
+
+// The keys of cached results are digests of what tasks were given: who guesses an input could compare.
+func TestCacheKeysAreSealed(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	data := memory.New(nil)
+	b := seal(t, data, "2026")
+	namespace := []string{"fermata", "cache", "lookup"}
+	for _, k := range []string{"one", "two", "three"} {
+		if err := b.PutItems(ctx, []storage.Item{{Namespace: namespace, Key: k, Value: []byte(k)}}); err != nil {
+			t.Fatal(err)
+		}
+		if item, err := b.GetItem(ctx, "", namespace, k, false); err != nil || item.Key != k || string(item.Value) != k {
+			t.Errorf("item %+v, %v", item, err)
+		}
+	}
+	raw, err := data.ListItems(ctx, storage.ItemFilter{})
+	if err != nil || len(raw) != 3 {
+		t.Fatalf("%d items, %v", len(raw), err)
+	}
+	for _, item := range raw {
+		if len(item.Key) < 32 {
+			t.Errorf("the key %q is readable", item.Key)
+		}
+	}
+	found := map[string]bool{}
+	for page := (storage.ItemFilter{Prefix: namespace, Limit: 1}); ; {
+		items, err := b.ListItems(ctx, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(items) == 0 {
+			break
+		}
+		found[items[0].Key] = true
+		page.After = &items[0]
+		if err := b.PutItems(ctx, []storage.Item{{Namespace: namespace, Key: items[0].Key}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := data.ListItems(ctx, storage.ItemFilter{})
+	if err != nil || len(found) != 3 || len(left) != 0 {
+		t.Errorf("found %v, left %d, %v", found, len(left), err)
+	}
+}

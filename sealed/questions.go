@@ -74,7 +74,7 @@ func (b *Backend) Settle(ctx context.Context, settlements []storage.Settlement) 
 			fault = b.openRun(&s.Run)
 		}
 		if fault != nil {
-			return nil, fmt.Errorf("settled, but not to be read: %w", fault)
+			*s = storage.Settled{Err: fmt.Errorf("settled, but not to be read: %w", fault)}
 		}
 	}
 	return settled, nil
