@@ -15,8 +15,9 @@ import (
 // within, so that spans nest: commit in run, task in task in run. What they return as function, if
 // not nil, is called at the end, on whatever goroutine is there.
 //
-// Hooks run on the way of the work: a slow one slows it. One that panics is logged, and
-// changes nothing. What they do is not recorded; they see what this process does, once each time it does it – a task
+// Hooks run on the way of the work: a slow one slows it. A hook must not wait for the run that it is
+// told of, nor answer, continue or cancel it, but on a goroutine of its own: the run waits for the hook. One
+// that panics is logged, and changes nothing. What they do is not recorded; they see what this process does, once each time it does it – a task
 // that is not run again on replay is not seen again.
 type Hooks struct {
 	_ [0]func()

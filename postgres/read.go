@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -16,6 +17,9 @@ type reading struct {
 	read  func(r *row) error
 	fault error
 }
+
+// readingTimeout is after how long the callers of a slow round trip read alone, each as long as its context lets it.
+const readingTimeout = 2 * time.Second
 
 // maxReadings bounds one round trip, so that no caller waits for too many others.
 const maxReadings = 16
@@ -46,7 +50,7 @@ func (b *Backend) runReadings(all []*reading) {
 			r.begin()
 			calls[i] = r.call
 		}
-		ctx, cancel := context.WithTimeout(b.ctx, commitTimeout)
+		ctx, cancel := context.WithTimeout(b.ctx, readingTimeout)
 		err := b.once(ctx, func(ctx context.Context, pg *pgconn.PgConn) error {
 			return b.exec(ctx, pg, func(i int, row *row) error {
 				if r := group[i]; r.fault == nil {
