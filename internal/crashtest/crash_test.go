@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,13 +77,16 @@ func (c *child) kill() {
 	<-c.done
 }
 
-// hear returns the next thing that the child says.
+// hear returns the next thing that the child says. One that is silent for long has to show its stacks.
 func (c *child) hear() string {
 	c.t.Helper()
+	const long = 3 * time.Minute
+	silent := time.AfterFunc(long, func() { c.cmd.Process.Signal(syscall.SIGQUIT) })
+	defer silent.Stop()
 	line, ok := <-c.said
 	if !ok {
 		c.end()
-		c.t.Fatalf("a child ended too early (%s)", c.cmd.ProcessState)
+		c.t.Fatalf("a child ended too early, or was silent for %v (%s)", long, c.cmd.ProcessState)
 	}
 	return line
 }

@@ -41,13 +41,7 @@ func TestStoppedOwner(t *testing.T) {
 		o.HangIn = nil
 		second := birth(t, o)
 		second.expect("ready")
-		signal := func(s syscall.Signal) {
-			t.Helper()
-			if err := first.cmd.Process.Signal(s); err != nil {
-				t.Fatal(err)
-			}
-		}
-		signal(syscall.SIGSTOP)
+		first.stop()
 		first.write("go on") // it hears that when it goes on itself
 
 		want := map[string]int{}
@@ -67,14 +61,14 @@ func TestStoppedOwner(t *testing.T) {
 		if o.onPostgres() {
 			want[fmt.Sprintf("step 5 by %d", second.cmd.Process.Pid)] = 1 // it has no recorded result
 			check("with the old owner stopped")
-			signal(syscall.SIGCONT)
+			first.signal(syscall.SIGCONT)
 			first.expect("ended, lost: true")
 			check("after the old owner went on")
 		} else {
 			if _, err := fan.Thread("1").Continue(ctx); !errors.Is(err, fermata.ErrThreadBusy) {
 				t.Errorf("Continue of a stopped process's run: error %v, want ErrThreadBusy", err)
 			}
-			signal(syscall.SIGCONT)
+			first.signal(syscall.SIGCONT)
 			check("after the owner went on")
 		}
 		recorded := 0
@@ -96,4 +90,28 @@ func TestStoppedOwner(t *testing.T) {
 			}
 		}
 	})
+}
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// stop returns when the child stands still: for a moment after the signal its threads go on.
+func (c *child) stop() {
+	c.t.Helper()
+	c.signal(syscall.SIGSTOP)
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(c.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil || !status.Stopped() {
+			c.t.Fatalf("a child that was to stop: wait status %#x, error %v", status, err)
+		}
+		return
+	}
 }
