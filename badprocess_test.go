@@ -272,6 +272,79 @@ func TestLostReplyToAPauseThatAnAnswerUndid(t *testing.T) {
 	}
 }
 
+// outage is a backend whose memberships can be lost, and that can't be joined until it is back.
+type outage struct {
+	storage.Backend
+	members atomic.Int32
+	lost    chan struct{} // of the first membership
+	away    atomic.Int32  // joins that fail
+}
+
+var errAway = errors.New("away")
+
+type losable struct {
+	storage.Membership
+	lost chan struct{}
+}
+
+func (m losable) Lost() <-chan struct{} { return m.lost }
+
+func (b *outage) Join(ctx context.Context, name string) (storage.Membership, error) {
+	if b.members.Load() > 0 && b.away.Add(-1) >= 0 {
+		return nil, errAway
+	}
+	m, err := b.Backend.Join(ctx, name)
+	if err != nil || b.members.Add(1) > 1 {
+		return m, err
+	}
+	return losable{m, b.lost}, nil
+}
+
+func TestWorksAgainAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := &outage{Backend: memory.New(nil), lost: make(chan struct{})}
+		defer backend.Close()
+		backend.away.Store(5)
+		graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+		worker, err := fermata.New(backend, nil, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer worker.Close(t.Context())
+		close(backend.lost)
+		synctest.Wait()
+		run, err := graph.On(worker).Thread("1").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if got, err := run.Result(ctx); err != nil || got != "x" || backend.members.Load() != 2 {
+			t.Errorf("result %q, %v, after %d memberships", got, err, backend.members.Load())
+		}
+	})
+}
+
+// An engine that waits for its backend to come back can be closed meanwhile.
+func TestCloseDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := &outage{Backend: memory.New(nil), lost: make(chan struct{})}
+		defer backend.Close()
+		backend.away.Store(1 << 30)
+		worker, err := fermata.New(backend, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(backend.lost)
+		time.Sleep(10 * time.Second)
+		if err := worker.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // slowLoad is a backend that takes its time to load a run.
 type slowLoad struct{ storage.Backend }
 

@@ -390,7 +390,8 @@ func (e *Engine) takeUp() {
 	}
 }
 
-// rejoin stops what this engine ran as a member that others may think dead, and becomes a new one.
+// rejoin stops what this engine ran as a member that others may think dead, and becomes a new one, however
+// long the backend is away. It returns false when there is nothing to join any more.
 func (e *Engine) rejoin() bool {
 	e.log.Warn("membership lost: runs of this process are left to others")
 	e.mu.Lock()
@@ -401,17 +402,34 @@ func (e *Engine) rejoin() bool {
 			p.lose(storage.ErrStale)
 		}
 	}
-	membership, err := e.backend.Join(e.base, e.options.Name)
-	if err != nil {
-		if e.base.Err() == nil {
-			e.log.Error("joining again failed; this engine runs nothing any more", "error", err)
+	pause := time.NewTicker(e.options.Tick)
+	defer pause.Stop()
+	for failed := false; ; failed = true {
+		membership, err := e.backend.Join(e.base, e.options.Name)
+		if err == nil {
+			if failed {
+				e.log.Info("joined again")
+			}
+			e.mu.Lock()
+			e.membership = membership
+			e.mu.Unlock()
+			return true
 		}
-		return false
+		switch {
+		case e.base.Err() != nil:
+			return false
+		case errors.Is(err, storage.ErrClosed):
+			e.log.Error("the backend was closed; this engine runs nothing any more", "error", err)
+			return false
+		case !failed:
+			e.log.Error("joining again failed; this engine takes no work until it succeeds", "error", err)
+		}
+		select {
+		case <-pause.C:
+		case <-e.base.Done():
+			return false
+		}
 	}
-	e.mu.Lock()
-	e.membership = membership
-	e.mu.Unlock()
-	return true
 }
 
 // Close stops the engine: no new call of a task starts, those that run may
