@@ -25,6 +25,8 @@ type proxy struct {
 	// loseReplies: the next so many replies to statements are lost, with their connections.
 	loseReplies atomic.Int64
 	lost        atomic.Int64
+	// meanwhile, if not nil, is called once, after a reply was lost and before its caller knows.
+	meanwhile atomic.Pointer[func()]
 	// every, if not 0, loses each so-manieth reply.
 	every   atomic.Int64
 	replies atomic.Int64
@@ -146,6 +148,9 @@ func (p *proxy) loses() bool {
 	every := p.every.Load()
 	if every > 0 && n%every == 0 || p.loseReplies.Add(-1) >= 0 {
 		p.lost.Add(1)
+		if f := p.meanwhile.Swap(nil); f != nil {
+			(*f)()
+		}
 		return true
 	}
 	return false
@@ -323,6 +328,63 @@ func TestLostReplies(t *testing.T) {
 		losing(t)
 		if l, err := b.Load(t.Context(), "", r.ID); err != nil || len(l.Records) != 1 {
 			t.Errorf("%+v, %v", l, err)
+		}
+	})
+}
+
+// TestCancelledAfterALostReply: a run that was taken is handed over though somebody cancelled it before the reply that
+// was lost is asked for again; else it would be owned by a process that doesn't know.
+func TestCancelledAfterALostReply(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	p := newProxy(t, dsn)
+	direct, b := open(t, dsn, nil), open(t, p.dsn, &postgres.Options{Connections: 2, Heartbeat: time.Minute})
+	m := join(t, b)
+	cancelled := func(r storage.Run) {
+		f := func() {
+			if got, err := direct.Cancel(t.Context(), "", r.ID, "reason"); err != nil || !got.CancelRequested {
+				t.Errorf("cancel: %+v, %v", got, err)
+			}
+		}
+		p.meanwhile.Store(&f)
+		p.loseReplies.Store(1)
+	}
+	taken := func(r storage.Run, id storage.ID) {
+		t.Helper()
+		if r.ID != id || r.Owner != m.ID() || !r.CancelRequested || r.CancelReason != "reason" {
+			t.Errorf("%+v", r)
+		}
+	}
+	t.Run("Poll", func(t *testing.T) {
+		s := start(nil)
+		s.Run.Entrypoint = "polled"
+		started, err := b.Start(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancelled(started.Run)
+		polled, err := b.Poll(t.Context(), storage.Poll{Member: m.ID(), Entrypoints: []string{"polled"}, Limit: 5})
+		if err != nil || len(polled.Runs) != 1 {
+			t.Fatalf("%+v, %v", polled, err)
+		}
+		taken(polled.Runs[0], s.Run.ID)
+	})
+	t.Run("Acquire", func(t *testing.T) {
+		r, _ := waiting(t, b, m)
+		cancelled(r)
+		got, err := b.Acquire(t.Context(), storage.Acquire{Run: r.ID, Member: m.ID(), From: []storage.Status{storage.Interrupted}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken(got, r.ID)
+	})
+	t.Run("Cancel", func(t *testing.T) {
+		r := running(t, b, m)
+		ends := func() { appended(t, direct, &r, storage.Unit{Status: storage.Finished}) }
+		p.meanwhile.Store(&ends)
+		p.loseReplies.Store(1)
+		if got, err := b.Cancel(t.Context(), "", r.ID, "reason"); err != nil || got.Status != storage.Finished {
+			t.Errorf("a cancel that the owner was quicker than: %+v, %v", got, err)
 		}
 	})
 }

@@ -61,20 +61,20 @@ func readRunAnswer(r *row, run *storage.Run, busy *storage.BusyError) (code, err
 
 // Cancel implements [storage.Runs].
 func (b *Backend) Cancel(ctx context.Context, tenant string, id storage.ID, reason string) (storage.Run, error) {
-	what, attempt := fmt.Sprintf("cancel run %s", id), newAttempt()
+	what := fmt.Sprintf("cancel run %s", id)
 	if err := checkText("reason", reason); err != nil {
 		return storage.Run{}, fmt.Errorf("postgres: %s: %w", what, err)
 	}
 	var run storage.Run
 	var busy storage.BusyError
-	answer, err := b.write(ctx, what, func(bool) *call {
+	answer, err := b.write(ctx, what, func(repeated bool) *call {
 		c := b.call("SELECT o_code, o_run, o_alive, o_open FROM SCHEMA.cancel_1($1, $2, $3, $4, $5, $6)")
 		c.int8(b.offset())
 		c.text(b.instance)
 		c.text(tenant)
 		c.uuid(id)
 		c.text(reason)
-		c.int8(attempt)
+		c.bool(repeated)
 		return c
 	}, func(r *row) (code, error) { return readRunAnswer(r, &run, &busy) })
 	if err != nil {

@@ -168,8 +168,9 @@ BEGIN
 	RETURN NEXT;
 END $$;
 
--- cancel_1 ends a run that nobody alive owns, and asks the owner of any other to end it.
-CREATE FUNCTION SCHEMA.cancel_1(p_offset bigint, p_from text, p_tenant text, p_run uuid, p_reason text, p_attempt bigint)
+-- cancel_1 ends a run that nobody alive owns, and asks the owner of any other to end it. With p_again it knows what
+-- it did before its answer was lost by the reason: taken is left to the owner, who may not have heard of the run yet.
+CREATE FUNCTION SCHEMA.cancel_1(p_offset bigint, p_from text, p_tenant text, p_run uuid, p_reason text, p_again boolean)
 RETURNS TABLE (o_code smallint, o_run SCHEMA.run, o_alive boolean, o_open integer)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
@@ -183,7 +184,7 @@ BEGIN
 	IF NOT FOUND THEN
 		o_code := CASE WHEN EXISTS (SELECT FROM SCHEMA.run r WHERE r.id = p_run AND (r.tenant = p_tenant) IS TRUE) THEN 6 ELSE 1 END;
 		o_run := NULL;
-	ELSIF o_run.taken = p_attempt THEN
+	ELSIF p_again AND (o_run.cancel OR o_run.status >= 5) AND o_run.cancel_reason = p_reason THEN
 		o_code := 0;
 	ELSIF o_run.status >= 5 THEN
 		o_code := 2;
@@ -192,7 +193,8 @@ BEGIN
 	ELSE
 		o_alive := o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner);
 		UPDATE SCHEMA.run r SET
-			inbox = r.inbox + CASE WHEN o_alive THEN 1 ELSE 0 END, updated = greatest(v_now, r.updated), cancel_reason = p_reason, taken = p_attempt,
+			inbox = r.inbox + CASE WHEN o_alive THEN 1 ELSE 0 END, updated = greatest(v_now, r.updated), cancel_reason = p_reason,
+			taken = CASE WHEN o_alive THEN r.taken END,
 			cancel = o_alive,
 			status = CASE WHEN o_alive THEN r.status ELSE 7 END,
 			owner = CASE WHEN o_alive THEN r.owner END,
