@@ -110,6 +110,7 @@ func (s *Scope) withdrawLosers(past *pastClaim, futures []*Future, winner int) e
 		if f.lost, err = p.engine.decodeFailure(r.data, f.claim.seq); err != nil {
 			return err
 		}
+		f.finish(r)
 	}
 	if len(closing) > 0 {
 		// What is to be closed must be open first.

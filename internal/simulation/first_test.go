@@ -14,6 +14,16 @@ import (
 // race is a workflow that lets calls run against each other, twice: effects against questions, then questions alone.
 // What comes after a race depends on who won it.
 func race(z *solo) *fermata.Entrypoint[int, int] {
+	return fermata.NewEntrypoint(entrypoint, laps(z, false))
+}
+
+// raceAgain is race in a task whose first attempts fail after a race each.
+func raceAgain(z *solo) *fermata.Entrypoint[int, int] {
+	retried := fermata.NewTask("retried", laps(z, true), fermata.Retry(fermata.RetryPolicy{NoJitter: true}))
+	return fermata.NewEntrypoint(entrypoint, func(ctx context.Context, n int) (int, error) { return retried.Call(ctx, n) })
+}
+
+func laps(z *solo, again bool) func(context.Context, int) (int, error) {
 	plain := fermata.NewTask("plain", z.effect)
 	asks := fermata.NewTask("asks", func(ctx context.Context, payload int) (int, error) {
 		return fermata.Interrupt[int](ctx, payload)
@@ -24,7 +34,7 @@ func race(z *solo) *fermata.Entrypoint[int, int] {
 		}
 		return fermata.Interrupt[int](ctx, n)
 	})
-	return fermata.NewEntrypoint(entrypoint, func(ctx context.Context, _ int) (int, error) {
+	return func(ctx context.Context, _ int) (int, error) {
 		winner, value, err := fermata.First(ctx, asks.Go(ctx, 1), plain.Go(ctx, 2), plain.Go(ctx, 3), both.Go(ctx, 4))
 		if err != nil {
 			return 0, err
@@ -32,12 +42,18 @@ func race(z *solo) *fermata.Entrypoint[int, int] {
 		if _, err := plain.Call(ctx, firstRace+winner); err != nil {
 			return 0, err
 		}
+		if again && fermata.Attempt(ctx) == 1 {
+			return 0, errors.New("the first attempt fails")
+		}
 		second, answer, err := fermata.First(ctx, asks.Go(ctx, 5), both.Go(ctx, 6), asks.Go(ctx, 7))
 		if err != nil {
 			return 0, err
 		}
 		if _, err := plain.Call(ctx, secondRace+second); err != nil {
 			return 0, err
+		}
+		if again && fermata.Attempt(ctx) == 2 {
+			return 0, errors.New("the second attempt fails")
 		}
 		if answer != reply(5+second) {
 			return 0, fmt.Errorf("answer %d to question %d", answer, 5+second)
@@ -50,7 +66,7 @@ func race(z *solo) *fermata.Entrypoint[int, int] {
 			return 0, fmt.Errorf("answer %d to the last question", last)
 		}
 		return 10*winner + second + 0*value, nil
-	})
+	}
 }
 
 // What the workflow does after its races, by the winner.
@@ -71,9 +87,9 @@ func (z *solo) winners(race int) []int {
 	return all
 }
 
-// tellRace plays the workflow, and checks that a race has one winner over all lives, and that its losers' questions are closed.
-func tellRace(d *scheduler) error {
-	z := newSolo(d, race)
+// tellRace plays such a workflow, and checks that a race has one winner over all lives, and that its losers' questions are closed.
+func tellRace(d *scheduler, code func(*solo) *fermata.Entrypoint[int, int]) error {
+	z := newSolo(d, code)
 	return d.world(func() error {
 		value, err := z.play(func(open []fermata.Question) error {
 			for _, q := range open {
@@ -103,7 +119,8 @@ func tellRace(d *scheduler) error {
 
 // The winner of a race is the same over all deaths, and who lost has no say any more.
 func TestFirstOverCrashes(t *testing.T) {
-	atEveryStep(t, tellRace)
+	atEveryStep(t, func(d *scheduler) error { return tellRace(d, race) })
+	atEveryStep(t, func(d *scheduler) error { return tellRace(d, raceAgain) })
 	cases := 150
 	if testing.Short() {
 		cases = 50
@@ -113,8 +130,11 @@ func TestFirstOverCrashes(t *testing.T) {
 		for range r.IntN(4) {
 			faults[r.IntN(40)] = fates[r.IntN(len(fates))]
 		}
-		d := newScheduler(random(r, 60), faults)
-		if err := tellRace(d); err != nil {
+		d, code := newScheduler(random(r, 60), faults), race
+		if r.IntN(2) == 0 {
+			code = raceAgain
+		}
+		if err := tellRace(d, code); err != nil {
 			t.Fatalf("%v\nwith -simulation.seed=%d, faults %v\nsteps:\n%s", err, seed, faults, d.tail(1<<20))
 		}
 	})
