@@ -16,4 +16,5 @@ const (
 	codeInvalid   code = 9
 	codeExisting  code = 10
 	codeGone      code = 11 // the member is dead
+	codeSnapshot  code = 12 // the program's transaction has one snapshot for all its statements
 )

@@ -32,7 +32,8 @@ type Tx struct {
 
 // In returns the face of the backend inside a transaction of the program, on
 // the same database: what is started there becomes true with everything else
-// that the transaction does, or not at all.
+// that the transaction does, or not at all. The transaction must be READ COMMITTED, PostgreSQL's default: with
+// another isolation a start on it is refused as [storage.ErrUnsupported], and leaves it usable.
 func (b *Backend) In(tx pgx.Tx) *Tx { return &Tx{b: b, tx: tx} }
 
 // Start is [storage.Runs].Start as part of the transaction. Until that
@@ -177,6 +178,8 @@ func (o *op) startOutcome() (storage.Started, error) {
 		err = fmt.Errorf("%w: from run %s, which has not ended or not that many records", storage.ErrInvalid, o.from().Run)
 	case codeGone:
 		err = fmt.Errorf("member %s is dead: %w", o.start.Run.Owner, storage.ErrClosed)
+	case codeSnapshot:
+		err = fmt.Errorf("%w: the transaction is REPEATABLE READ or SERIALIZABLE, and may not see the thread as it is: begin it READ COMMITTED", storage.ErrUnsupported)
 	default:
 		err = storage.ErrLocked
 	}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,6 +72,34 @@ func TestStartInATransaction(t *testing.T) {
 		}
 		if n := <-told; n.Run != s.Run.ID || !n.Queued {
 			t.Errorf("the commit is told as %+v", n)
+		}
+	}
+}
+
+// TestSnapshotTransactionIsRefused: a transaction that sees the database as it was at its first statement could miss the
+// end of the thread's last run, or that there is one. Nothing is started, and the transaction goes on.
+func TestSnapshotTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	b := open(t, dsn, nil)
+	conn := connect(t, dsn)
+	for level, want := range map[pgx.TxIsoLevel]error{
+		pgx.ReadUncommitted: nil, pgx.ReadCommitted: nil,
+		pgx.RepeatableRead: storage.ErrUnsupported, pgx.Serializable: storage.ErrUnsupported,
+	} {
+		tx, err := conn.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := start(nil)
+		if _, err := b.In(tx).Start(t.Context(), s); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "READ COMMITTED") {
+			t.Errorf("%s: %v, want %v", level, err, want)
+		}
+		if err := tx.Commit(t.Context()); err != nil {
+			t.Errorf("%s: commit: %v", level, err)
+		}
+		if _, err := b.Run(t.Context(), "", s.Run.ID); (err == nil) != (want == nil) {
+			t.Errorf("%s: after the commit: %v", level, err)
 		}
 	}
 }

@@ -31,6 +31,13 @@ BEGIN
 		o_start := s.i;
 		o_run := NULL; o_previous := NULL; o_alive := NULL; o_open := NULL; o_superseded := NULL;
 
+		-- A transaction with one snapshot doesn't see who was there before it got the lock.
+		IF p_wait AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+			o_code := 12;
+			RETURN NEXT;
+			CONTINUE;
+		END IF;
+
 		-- The lock on the thread comes first: what is read after it stays true.
 		-- (The key is that of thread_key_1.)
 		IF p_wait THEN
