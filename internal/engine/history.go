@@ -44,6 +44,7 @@ type pastClaim struct {
 	cached   bool
 	data     []byte // of the outcome
 	doneAt   time.Time
+	asked    int64             // the record of the last question of this claim, as it was read
 	question *storage.Question // the last one asked by this claim
 	taken    bool
 	reminded int64   // reminders of the question that were due
@@ -69,7 +70,7 @@ func readHistory(loaded *storage.Loaded) (*history, error) {
 		if err == nil {
 			h.last = stored.Seq
 			if r.kind == recordClaim {
-				slab = append(slab, pastClaim{record: r, seq: stored.Seq, at: stored.At})
+				slab = append(slab, pastClaim{record: r, seq: stored.Seq, at: stored.At, asked: stored.Seq})
 				err = h.claim(&slab[len(slab)-1])
 			} else {
 				err = h.apply(r, stored)
@@ -85,7 +86,7 @@ func readHistory(loaded *storage.Loaded) (*history, error) {
 			return nil, fmt.Errorf("run %s: %w: question %s is of record %d, the last is %d", loaded.Run.ID, storage.ErrCorrupt, q.ID, q.Seq, h.last)
 		}
 		c := h.claims[q.Seq]
-		if c == nil || c.call != KindQuestion {
+		if c == nil || c.call != KindQuestion || q.Seq != c.asked {
 			continue
 		}
 		// Of what the run shares with the one it is a fork of, answers count that
@@ -154,7 +155,7 @@ func (h *history) apply(r record, stored storage.Record) error {
 	case recordAsk:
 		// The question that was asked anew bears the sequence of this record.
 		h.claims[stored.Seq] = c
-		c.question, c.taken, c.reminded = nil, false, 0
+		c.asked, c.question, c.taken, c.reminded = stored.Seq, nil, false, 0
 	case recordTaken:
 		c.taken = true
 	case recordRefusal:
