@@ -38,6 +38,7 @@ func (b *Backend) In(tx pgx.Tx) *Tx { return &Tx{b: b, tx: tx} }
 
 // Start is [storage.Runs].Start as part of the transaction. Until that
 // ends, other starts on the thread wait. A refusal (ErrBusy, ErrConflict, …) leaves the transaction usable.
+// Once the transaction has ended: [storage.ErrInvalid] and [pgx.ErrTxClosed].
 // Unless the run has an owner, any member takes it once the transaction is committed.
 func (t *Tx) Start(ctx context.Context, s storage.Start) (storage.Started, error) {
 	if err := t.b.usable(ctx, "start"); err != nil {
@@ -47,12 +48,28 @@ func (t *Tx) Start(ctx context.Context, s storage.Start) (storage.Started, error
 	if err != nil {
 		return storage.Started{}, err
 	}
+	if err := t.open(ctx); err != nil {
+		return storage.Started{}, t.b.failed(ctx, "start in a transaction", err)
+	}
 	ops := []*op{o}
 	err = t.b.exec(ctx, t.tx.Conn().PgConn(), func(_ int, r *row) error { return readStart(r, ops) }, t.b.startCall(ops, true))
 	if err != nil {
 		return storage.Started{}, t.b.failed(ctx, "start in a transaction", err)
 	}
 	return o.startOutcome()
+}
+
+// open finds out whether the transaction is still that of its connection, which may have gone back to a pool and
+// be in use elsewhere. Only what is sent through the transaction itself tells.
+func (t *Tx) open(ctx context.Context) error {
+	_, err := t.tx.Exec(ctx, "")
+	if err == nil && t.tx.Conn().PgConn().TxStatus() == 'I' {
+		err = pgx.ErrTxClosed // by a COMMIT or ROLLBACK in SQL
+	}
+	if errors.Is(err, pgx.ErrTxClosed) {
+		return fmt.Errorf("%w: the transaction has ended: %w", storage.ErrInvalid, err)
+	}
+	return err
 }
 
 func newStart(s storage.Start) (*op, error) {

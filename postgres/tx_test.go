@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/fermata-go/fermata/internal/pgtest"
 	"github.com/fermata-go/fermata/postgres"
@@ -100,6 +101,55 @@ func TestSnapshotTransactionIsRefused(t *testing.T) {
 		}
 		if _, err := b.Run(t.Context(), "", s.Run.ID); (err == nil) != (want == nil) {
 			t.Errorf("%s: after the commit: %v", level, err)
+		}
+	}
+}
+
+// TestEndedTransactionIsRefused: its connection may be somebody else's by now.
+func TestEndedTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	b := open(t, dsn, nil)
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	for name, begin := range map[string]func() (pgx.Tx, error){
+		"Conn": func() (pgx.Tx, error) { return connect(t, dsn).Begin(t.Context()) },
+		"Pool": func() (pgx.Tx, error) { return pool.Begin(t.Context()) },
+	} {
+		for end, f := range map[string]func(tx pgx.Tx) error{
+			"Commit":   func(tx pgx.Tx) error { return tx.Commit(t.Context()) },
+			"Rollback": func(tx pgx.Tx) error { return tx.Rollback(t.Context()) },
+			"SQL": func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "COMMIT")
+				return err
+			},
+		} {
+			t.Run(name+end, func(t *testing.T) {
+				tx, err := begin()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := f(tx); err != nil {
+					t.Fatal(err)
+				}
+				s := start(nil)
+				_, err = b.In(tx).Start(t.Context(), s)
+				if !errors.Is(err, pgx.ErrTxClosed) || !errors.Is(err, storage.ErrInvalid) {
+					t.Errorf("%v, want ErrInvalid and pgx.ErrTxClosed", err)
+				}
+				if _, err := b.Run(t.Context(), "", s.Run.ID); !errors.Is(err, storage.ErrNotFound) {
+					t.Errorf("the run: %v, want ErrNotFound", err)
+				}
+				_ = tx.Rollback(t.Context()) // gives the connection back to the pool
+			})
 		}
 	}
 }
