@@ -19,8 +19,9 @@ import (
 // Exactly one answer of a question is accepted, before its deadline. Errors: [ErrUnknownQuestion];
 // [ErrAlreadyAnswered], [ErrExpired], [ErrWithdrawn], [ErrSuperseded] if it is
 // not open any more; [ErrInvalidAnswer] with an *[AnswerError], [ErrNotAllowed]: it stays open;
-// [ErrInvalid] for a principal of another kind than "person" and "policy"; [ErrClosed]; [ErrStorage]. Who won,
-// when and with what is in [Error].Questions, if the principal is in the question's audience.
+// [ErrInvalid] for a principal of another kind than "person" and "policy", or with texts that are not UTF-8 or have a
+// NUL; [ErrClosed]; [ErrStorage]. Who won, when and with what is in [Error].Questions, if the principal is in the
+// question's audience.
 func (e *Engine) Answer(ctx context.Context, question ID, value any, options ...AnswerOption) (*Receipt, error) {
 	result := e.AnswerMany(ctx, []Reply{{Question: question, Value: value, Options: options}})[0]
 	return result.Receipt, result.Err
@@ -114,7 +115,7 @@ func (r *Receipt) Wait(ctx context.Context) ([]byte, error) {
 }
 
 // Withdraw ends an open question without an answer: the code that asked gets [ErrWithdrawn].
-// Errors: as [Engine.Answer] for a question that is not open.
+// Errors: as [Engine.Answer] for a principal that is none, and for a question that is not open.
 func (e *Engine) Withdraw(ctx context.Context, question ID, by Principal) error {
 	_, err := e.core.Withdraw(ctx, e.tenant, question, by)
 	return e.public(err)
@@ -141,8 +142,8 @@ func (o answerOption) applyAnswer(a *engine.Answer) { o(a) }
 // Principal is who answers, as the caller asserts it: whoever holds the engine is trusted.
 //
 // Its Kind is "person" or "policy" (a rule that answers by itself); "timeout" is
-// the engine's. Users and exclusions of a question are compared with Subject; who acts for somebody that is excluded
-// (OnBehalfOf) is excluded too. A question that excludes anybody is not answered without a Subject.
+// the engine's. Users and exclusions of a question are compared with Subject, its groups with Groups, all byte for byte:
+// "Ada" is not "ada". Who acts for somebody that is excluded (OnBehalfOf) is excluded too. A question that excludes anybody is not answered without a Subject.
 type Principal = storage.Principal
 
 // By says who answers. Default: a person without a name.

@@ -21,7 +21,8 @@ type asking struct {
 	valid time.Duration
 }
 
-// AskOption is an option of one question.
+// AskOption is an option of one question. Its texts are UTF-8 without NUL, and keys, tags, users and groups have at
+// most 1,000 bytes each: asking with others returns [ErrInvalid], and asks nothing.
 type AskOption interface {
 	ApproveOption
 	applyAsk(*asking) error

@@ -352,6 +352,49 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	}
 }
 
+func TestTextsThatSomeDatabaseCannotKeep(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 1001)
+	onEach(t, func(g *ground) {
+		options := map[string]fermata.AskOption{}
+		for kind, text := range map[string]string{"with a NUL": "a\x00b", "that isn't UTF-8": "jos\xe9", "that is too long": long} {
+			options["tag "+kind] = fermata.Tags(text)
+			options["user "+kind] = fermata.Users(text)
+			options["group "+kind] = fermata.Groups(text)
+			options["exclusion "+kind] = fermata.NotBy(text)
+			options["unique key "+kind] = fermata.Unique(text)
+			options["key "+kind] = fermata.Key(text)
+			if text != long {
+				options["title "+kind] = fermata.Title(text)
+				options["description "+kind] = fermata.Description(text)
+			}
+		}
+		flow := askingFlow("flow", &calls{}, func(ctx context.Context) (string, error) {
+			for name, option := range options {
+				if _, err := fermata.Interrupt[string](ctx, "?", option); !errors.Is(err, fermata.ErrInvalid) {
+					g.t.Errorf("%s: error %v, want ErrInvalid", name, err)
+				}
+			}
+			return fermata.Interrupt[string](ctx, "?", fermata.Title(long), fermata.Tags(long[1:]), fermata.Unique(long[1:]), fermata.Users("josé"))
+		})
+		g.deploy(nil, flow)
+		q := g.ask(flow, "1")
+		for name, p := range map[string]fermata.Principal{
+			"subject": {Subject: "jos\xe9"}, "represented": {Subject: "josé", OnBehalfOf: "a\x00"},
+			"method": {Subject: "josé", Method: "\xff"}, "group": {Subject: "josé", Groups: []string{"\x00"}},
+		} {
+			_, err := g.engine.Answer(g.t.Context(), q.ID, "x", fermata.By(p))
+			wantErr(g.t, "answer by a bad "+name, err, fermata.ErrInvalid)
+			wantErr(g.t, "withdrawal by a bad "+name, g.engine.Withdraw(g.t.Context(), q.ID, p), fermata.ErrInvalid)
+		}
+		jose := fermata.By(fermata.Principal{Subject: "josé"})
+		_, err := g.engine.Answer(g.t.Context(), q.ID, "x", jose, fermata.IdempotencyKey("\xff"))
+		wantErr(g.t, "answer with a bad key", err, fermata.ErrInvalid)
+		g.answer(q, "yes", jose)
+		want(g.t, "result", g.end(flow, "1"), "yes")
+	})
+}
+
 // opaque reads JSON by a method of its own, and doesn't say what.
 type opaque struct{ n int }
 

@@ -2,7 +2,9 @@ package fermata_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -145,4 +147,61 @@ func BenchmarkDurability(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*steps), "µs/step")
 		})
 	}
+}
+
+// picky is a backend that keeps no question with the tag "bad".
+type picky struct{ storage.Backend }
+
+func (p picky) Append(ctx context.Context, units []storage.Unit) ([]storage.Committed, error) {
+	for _, q := range units[0].Questions {
+		if slices.Contains(q.Tags, "bad") {
+			return []storage.Committed{{Err: fmt.Errorf("append: %w: a bad tag", storage.ErrInvalid)}}, nil
+		}
+	}
+	return p.Backend.Append(ctx, units)
+}
+
+// What the backend refuses it would refuse again: the run is parked with what was kept before.
+func TestRunWhoseRecordIsRefusedIsParked(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		open := g.open
+		g.open = func(t testing.TB, offset func() time.Duration) storage.Backend { return picky{open(t, offset)} }
+		for _, d := range durabilities {
+			did := &calls{}
+			step := fermata.NewTask("step", func(context.Context, string) (string, error) {
+				did.add("step")
+				return "", nil
+			})
+			var tag atomic.Value
+			tag.Store("bad")
+			flow := fermata.NewEntrypoint(d.name, func(ctx context.Context, _ string) (string, error) {
+				did.add("body")
+				if _, err := step.Call(ctx, ""); err != nil {
+					return "", err
+				}
+				return fermata.Interrupt[string](ctx, "?", fermata.Tags(tag.Load().(string)))
+			}, fermata.WithDurability(d.mode))
+			g.deploy(nil, flow)
+			_, err := flow.On(g.engine).Thread(d.name).Invoke(g.t.Context(), "")
+			says(g.t, err, fermata.ErrParked, "a bad tag")
+			if d.mode == fermata.Sync {
+				want(g.t, "what was done", did.take(), map[string]int{"body": 1, "step": 1})
+			}
+			tag.Store("good")
+			_, err = flow.On(g.engine).Thread(d.name).Continue(g.t.Context())
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			questions := g.rest(flow, d.name).Questions
+			if len(questions) != 1 {
+				g.t.Fatalf("%s: %d questions when the code is mended, want 1", d.name, len(questions))
+			}
+			g.answer(questions[0], "yes")
+			want(g.t, "result", g.end(flow, d.name), "yes")
+			if d.mode == fermata.Sync {
+				want(g.t, "what was done again", did.take()["step"], 0)
+			}
+		}
+	})
 }

@@ -20,8 +20,8 @@ var (
 	// interrupted, and all later durable calls of this function return the same.
 	ErrPaused = engine.ErrPaused
 	// ErrParked: the run stops, with a diagnosis: the code is not the one that was recorded
-	// (then the error is also a *[DivergenceError]), a stored value can't be decoded, or
-	// the run has killed several processes.
+	// (then the error is also a *[DivergenceError]), a stored value can't be decoded, the backend refuses what the
+	// code would record, or the run has killed several processes.
 	ErrParked = engine.ErrParked
 	// ErrCancelled: the run was cancelled.
 	ErrCancelled = engine.ErrCancelled

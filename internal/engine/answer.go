@@ -114,13 +114,8 @@ func exactJSON(data []byte, into any) error {
 // checkAnswer reads the question, and refuses an answer that it can't take. One
 // that is settled already is left to the backend.
 func (e *Engine) checkAnswer(ctx context.Context, op string, a *Answer) (*storage.Question, error) {
-	switch a.By.Kind {
-	case "person", "policy":
-	default:
-		return nil, &Error{
-			Op: op, Reason: ErrInvalid, Err: fmt.Errorf("answer by a principal of kind %q", a.By.Kind),
-			Hint: `say "person" or "policy"; a timeout is the engine's own`,
-		}
+	if err := checkPrincipal(op, &a.By, a.Key); err != nil {
+		return nil, err
 	}
 	q := a.question
 	if q == nil {
@@ -279,6 +274,9 @@ func (e *Engine) Withdraw(ctx context.Context, tenant string, question storage.I
 	const op = "withdraw"
 	if by.Kind == "" {
 		by.Kind = "person"
+	}
+	if err := checkPrincipal(op, &by, ""); err != nil {
+		return nil, err
 	}
 	member, err := e.enter(op)
 	if err != nil {

@@ -128,9 +128,14 @@ func (e *Engine) setup(base context.Context, run *storage.Run) (ctx context.Cont
 // refuse parks a run whose log can't be read. The log is left as it is.
 func (x *execution) refuse(loaded *storage.Loaded, err error) {
 	x.engine.log.Error("run can't be replayed", "run", loaded.Run.ID, "thread", loaded.Run.Thread, "error", err)
-	p := &pass{engine: x.engine, entry: x.entry, run: loaded.Run, cancel: func() {}}
-	p.journal = newJournal(x.engine.backend, Sync, &p.run, &history{last: loaded.Run.LastSeq})
-	x.give(p, storage.Parked, nil, &Parked{Reason: "unreadable", Message: err.Error()})
+	x.parkAfter(loaded.Run, loaded.Run.LastSeq, &Parked{Reason: "unreadable", Message: err.Error()})
+}
+
+// parkAfter parks a run without a look at its log, which ends with record last.
+func (x *execution) parkAfter(run storage.Run, last int64, report *Parked) (again bool) {
+	p := &pass{engine: x.engine, entry: x.entry, run: run, cancel: func() {}}
+	p.journal = newJournal(x.engine.backend, Sync, &p.run, &history{last: last})
+	return x.give(p, storage.Parked, nil, report)
 }
 
 // cancel stops the running pass, and those to come, because somebody asked for it.
@@ -321,8 +326,8 @@ func (x *execution) give(p *pass, status storage.Status, out *Output, report any
 	}
 	return x.end(p, &record{kind: recordEnd, status: status}, func(u *storage.Unit) {
 		u.Status, u.Error, u.SeenInbox = status, text, p.run.Inbox
-		if status == storage.Queued {
-			u.SeenInbox = 1 << 62 // draining: news is for the next owner
+		if status == storage.Queued || p.history == nil {
+			u.SeenInbox = 1 << 62 // news is for the next owner
 		}
 		if out != nil {
 			u.Result, u.Saved = out.Result, out.Saved
@@ -353,8 +358,13 @@ func (x *execution) end(p *pass, last *record, finish func(*storage.Unit)) (agai
 	return false
 }
 
-// lost gives a run up that this process can't write to any more.
-func (x *execution) lost(p *pass, err error) bool {
+// lost gives a run up that this process can't write to any more. If it is what the run would write that the backend
+// refuses, another pass would come to the same: the run is parked.
+func (x *execution) lost(p *pass, err error) (again bool) {
+	if refusal := p.journal.fault(); errors.Is(refusal, storage.ErrInvalid) && p.history != nil {
+		x.engine.log.Error("what a run recorded was refused", "run", p.run.ID, "thread", p.run.Thread, "error", refusal)
+		return x.parkAfter(p.run, p.journal.sent, &Parked{Reason: "refused", Message: refusal.Error()})
+	}
 	x.run, x.err = p.run, err
 	if !errors.Is(err, ErrLost) {
 		x.engine.retryLater(p.run)

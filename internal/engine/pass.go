@@ -116,7 +116,7 @@ func (p *pass) lose(err error) error {
 
 // Parked is what is stored of a run that was parked.
 type Parked struct {
-	Reason     string      `json:"reason"` // "divergence", "decode", "crash_loop"
+	Reason     string      `json:"reason"` // "divergence", "decode", "crash_loop", "unreadable", "refused"
 	Path       string      `json:"path,omitempty"`
 	Message    string      `json:"message"`
 	Divergence *Divergence `json:"divergence,omitempty"`

@@ -175,6 +175,9 @@ func put(ctx context.Context, asks []*Ask, oneAnswer bool) (*Scope, []asked, err
 		return nil, nil, s.error(ErrInvalid, "ask at least one question")
 	}
 	for _, ask := range asks {
+		if err := ask.check(); err != nil {
+			return nil, nil, p.error(s.path, ErrInvalid, err, "give it texts in UTF-8 without NUL, and short names")
+		}
 		if ask.Def != nil {
 			if err := p.engine.define(KindQuestion, ask.Name, ask.Def); err != nil {
 				return nil, nil, err
