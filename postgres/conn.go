@@ -176,6 +176,11 @@ func (b *Backend) write(ctx context.Context, what string, build func(repeated bo
 	var patience patience
 	until := ctx
 	repeated := false
+	defer func() {
+		if repeated {
+			b.deliver(anything) // what the lost answer would have had told
+		}
+	}()
 	for {
 		if err := b.usable(until, what); err != nil {
 			return 0, err

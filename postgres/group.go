@@ -251,10 +251,14 @@ func (b *Backend) send(ctx context.Context, pg *pgconn.PgConn, ops []*op) error 
 	return b.exec(ctx, pg, func(i int, r *row) error { return readers[i](r) }, calls...)
 }
 
-// announce tells this process' watchers what its own commits changed.
+// announce tells this process' watchers what its own commits changed, and, if an answer was lost, that these may have
+// changed anything: what comes back from the server with this process as its sender is ignored.
 func (b *Backend) announce(ops []*op) {
 	if !b.watched() {
 		return
+	}
+	if slices.ContainsFunc(ops, func(o *op) bool { return o.repeated }) {
+		b.deliver(anything)
 	}
 	for _, o := range ops {
 		if !o.done || o.fault != nil || o.code != codeDone && o.code != codeSettled {

@@ -332,6 +332,69 @@ func TestLostReplies(t *testing.T) {
 	})
 }
 
+// TestLostRepliesAreTold: what was committed reaches the watchers of the process that made it, though the reply was lost.
+func TestLostRepliesAreTold(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	p := newProxy(t, dsn)
+	var ahead atomic.Int64
+	direct, b := open(t, dsn, nil), open(t, p.dsn, &postgres.Options{
+		Connections: 2, Heartbeat: time.Minute, ListenDSN: dsn, RetryTimeout: time.Nanosecond,
+		Offset: func() time.Duration { return time.Duration(ahead.Load()) },
+	})
+	m := join(t, b)
+	told := make(chan storage.Note, 10_000)
+	defer b.Watch(func(n storage.Note) { told <- n })()
+	for name, c := range map[string]struct {
+		lost int64
+		f    func(r *storage.Run) (storage.ID, error)
+	}{
+		"Start": {1, func(*storage.Run) (storage.ID, error) {
+			s := start(m)
+			_, err := b.Start(t.Context(), s)
+			return s.Run.ID, err
+		}},
+		"Append": {1, func(r *storage.Run) (storage.ID, error) {
+			appended(t, b, r, storage.Unit{})
+			return r.ID, nil
+		}},
+		"AppendGivenUp": {2, func(r *storage.Run) (storage.ID, error) {
+			if _, err := b.Append(t.Context(), []storage.Unit{unit(r, storage.Unit{})}); err == nil {
+				t.Error("no reply came, and Append reports success")
+			}
+			return r.ID, nil
+		}},
+		"Poll": {1, func(r *storage.Run) (storage.ID, error) {
+			appended(t, direct, r, storage.Unit{Questions: []storage.Question{{Deadline: time.Now().Add(time.Hour)}}, Status: storage.Interrupted})
+			eventually(t, "the other process's unit is told", func() bool { return len(told) > 0 })
+			for len(told) > 0 {
+				<-told
+			}
+			ahead.Add(int64(2 * time.Hour))
+			_, err := b.Poll(t.Context(), storage.Poll{Member: m.ID()})
+			return r.ID, err
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := running(t, b, m)
+			for len(told) > 0 {
+				<-told
+			}
+			p.loseReplies.Store(c.lost)
+			id, err := c.f(&r)
+			if left := p.loseReplies.Load(); err != nil || left > 0 {
+				t.Fatalf("%v; %d replies were not lost", err, left)
+			}
+			for len(told) > 0 {
+				if n := <-told; n.Run == id || n.Run.IsZero() {
+					return
+				}
+			}
+			t.Error("nobody was told")
+		})
+	}
+}
+
 // TestCancelledAfterALostReply: a run that was taken is handed over though somebody cancelled it before the reply that
 // was lost is asked for again; else it would be owned by a process that doesn't know.
 func TestCancelledAfterALostReply(t *testing.T) {
