@@ -1,6 +1,7 @@
 package fermata_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/storage"
 )
 
 type transfer struct {
@@ -111,6 +113,71 @@ func TestSmuggledActionIsNotRun(t *testing.T) {
 		q := g.ask(flow, "1")
 		settle(g.t, g.open(g.t, nil), q.ID, `{"decision":"approve","action":{"to":"eve","cents":90000}}`)
 		wantErr(g.t, "the run", g.rest(flow, "1").Err, fermata.ErrParked)
+		want(g.t, "what was done", did.take(), nil)
+	})
+}
+
+// Whoever shows a question may write in the copy that he was given: what runs is what was asked.
+func TestActionIsNotWhatAReaderMadeOfIt(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		g.deploy(nil, flow)
+		mask := func(q fermata.Question) { copy(q.Payload[bytes.Index(q.Payload, []byte("1000")):], "9999") }
+		q := g.ask(flow, "1")
+		mask(q)
+		page, err := g.engine.Questions(g.t.Context(), fermata.QuestionFilter{}, fermata.Page{})
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		mask(page.Questions[0])
+		g.answer(q, verdict{Decision: fermata.Approve})
+		want(g.t, "result", g.end(flow, "1"), "sent 1000 to ada")
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+// raised is a backend in which somebody raised the amounts of what was asked.
+type raised struct{ storage.Backend }
+
+func (b raised) Load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
+	loaded, err := b.Backend.Load(ctx, tenant, run)
+	for i := range loaded.Questions {
+		q := &loaded.Questions[i]
+		q.Payload = bytes.ReplaceAll(q.Payload, []byte("1000"), []byte("9999"))
+	}
+	return loaded, err
+}
+
+func TestActionThatWasChangedInTheDatabaseIsNotRun(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		open := g.open
+		g.open = func(t testing.TB, offset func() time.Duration) storage.Backend { return raised{open(t, offset)} }
+		g.deploy(nil, flow)
+		g.answer(g.ask(flow, "1"), verdict{Decision: fermata.Approve})
+		err := g.rest(flow, "1").Err
+		wantErr(g.t, "the run", err, fermata.ErrParked)
+		if !strings.Contains(err.Error(), "another payload") {
+			g.t.Errorf("error %v, want one that says what is wrong", err)
+		}
 		want(g.t, "what was done", did.take(), nil)
 	})
 }

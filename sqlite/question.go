@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -136,9 +137,11 @@ func (b *Backend) manyQuestions(c *conn, q *query) (rows []*questionRow, err err
 		rows = append(rows, row)
 	}
 	for _, row := range rows {
-		if row.Schema, err = b.bodies.get(c, row.schema); err != nil {
+		shared, err := b.bodies.get(c, row.schema)
+		if err != nil {
 			return nil, err
 		}
+		row.Schema = bytes.Clone(shared)
 	}
 	return rows, nil
 }

@@ -38,5 +38,6 @@
 // was made: repeating a call is safe for Start (by run id), Append (by run, first
 // sequence and token) and Settle (by idempotency key).
 // Byte slices passed in may be kept by the backend and must not be changed
-// afterwards; slices that come out belong to the caller, who must not change them.
+// afterwards; slices that come out belong to the caller, who must not change them. Those
+// of a [Question] may be changed: they end up with whoever shows it.
 package storage

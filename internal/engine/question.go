@@ -364,8 +364,12 @@ func (s *Scope) reply(ask *Ask, c *pastClaim) (*Reply, error) {
 		return nil, s.refusal(r)
 	}
 	q := c.question
-	digest := sha256.Sum256(ask.Payload)
-	reply := &Reply{Value: q.Answer, Question: q, Stale: !bytes.Equal(digest[:], q.Digest), scope: s, claim: c.seq}
+	// What runs after an approval is the stored payload: it must be what was asked.
+	if digest := sha256.Sum256(q.Payload); !bytes.Equal(digest[:], q.Digest) {
+		s.refused = true
+		return nil, s.pass.park(s.path, fmt.Errorf("%w: question %s holds another payload than was asked", storage.ErrCorrupt, q.ID))
+	}
+	reply := &Reply{Value: q.Answer, Question: q, Stale: !bytes.Equal(ask.Payload, q.Payload), scope: s, claim: c.seq}
 	switch q.State {
 	case storage.Answered:
 		return reply, nil

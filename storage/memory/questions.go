@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"bytes"
 	"container/heap"
 	"context"
 	"fmt"
@@ -23,6 +24,9 @@ func (q *question) snapshot() storage.Question { return copyQuestion(q.row) }
 func copyQuestion(q storage.Question) storage.Question {
 	q.Users, q.Groups, q.NotBy, q.Tags = slices.Clone(q.Users), slices.Clone(q.Groups), slices.Clone(q.NotBy), slices.Clone(q.Tags)
 	q.By.Groups = slices.Clone(q.By.Groups)
+	for _, data := range []*[]byte{&q.Payload, &q.Digest, &q.Schema, &q.Details, &q.Answer} {
+		*data = bytes.Clone(*data)
+	}
 	return q
 }
 
@@ -67,7 +71,7 @@ func (b *Backend) attempt(s *storage.Settlement, now time.Time) (repeated bool, 
 		b.expire(q, now)
 		return false, &storage.SettledError{Question: q.snapshot()}
 	}
-	q.row.Answer, q.row.By, q.row.AnswerKey = s.Answer, s.By, s.Key
+	q.row.Answer, q.row.By, q.row.AnswerKey = bytes.Clone(s.Answer), s.By, s.Key
 	q.row.By.Groups = slices.Clone(s.By.Groups)
 	b.settle(q, s.State, now)
 	if s.State == storage.Answered && q.row.Group != "" {

@@ -16,6 +16,7 @@ var valueCases = []testCase{
 	{"UnicodeNames", valuesUnicode},
 	{"TimesToTheMicrosecond", valuesTimes},
 	{"MetadataIsTheBackendsOwn", valuesMetadata},
+	{"QuestionsAreTheCallersOwn", valuesQuestions},
 	{"ManyRecordsInOneUnit", valuesManyRecords},
 }
 
@@ -180,6 +181,30 @@ func valuesMetadata(w *world) {
 	same(w, "metadata of the thread", w.thread("t").Metadata, map[string]string{"a": "1"})
 	bare := w.start(storage.Start{Run: storage.Run{Metadata: map[string]string{}}})
 	w.true(w.run(bare).Metadata == nil, "no metadata is %#v, want nil", w.run(bare).Metadata)
+}
+
+// Whoever shows a question may write in what was handed out: what is stored stays what was asked.
+func valuesQuestions(w *world) {
+	m := w.join()
+	r := w.running(m)
+	fresh := func() []byte { return []byte("asked") }
+	q := w.ask(&r, storage.Question{Payload: fresh(), Digest: fresh(), Schema: fresh(), Details: fresh(), Users: []string{"asked"}})[0]
+	w.settle(answer(q, "asked"))
+	spoil := func(q *storage.Question) {
+		for _, data := range [][]byte{q.Payload, q.Digest, q.Schema, q.Details, q.Answer} {
+			copy(data, "wrong")
+		}
+		q.Users[0] = "wrong"
+	}
+	spoil(&w.load(r).Questions[0])
+	spoil(&w.list(storage.QuestionFilter{Thread: r.Thread})[0])
+	spoil(&w.changes(0, 100)[0])
+	repeated := w.question(q)
+	spoil(&repeated)
+	q = w.question(q)
+	for _, data := range [][]byte{q.Payload, q.Digest, q.Schema, q.Details, q.Answer, []byte(q.Users[0])} {
+		same(w, "what is stored", string(data), "asked")
+	}
 }
 
 func valuesManyRecords(w *world) {
