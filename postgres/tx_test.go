@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,6 +185,51 @@ func TestOthersDoNotWaitForATransaction(t *testing.T) {
 	wg.Wait()
 	if !errors.Is(waited, storage.ErrBusy) {
 		t.Errorf("the start that waited: %v, want ErrBusy", waited)
+	}
+}
+
+// TestOverdueWhileLocked: what is due while another transaction holds its run is not a reason to look again at once, or
+// for as long as that takes; it comes when the run is free.
+func TestOverdueWhileLocked(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	var ahead atomic.Int64
+	b := open(t, dsn, &postgres.Options{Offset: func() time.Duration { return time.Duration(ahead.Load()) }})
+	m := join(t, b)
+	now := time.Now()
+	slow := running(t, b, m)
+	asked := make([]storage.Question, 600) // more than are looked at in one go
+	for i := range asked {
+		asked[i].Deadline = now.Add(time.Hour)
+	}
+	appended(t, b, &slow, storage.Unit{Questions: asked, Status: storage.Interrupted})
+	tx := begin(t, dsn)
+	if _, err := tx.Exec(t.Context(), "SELECT FROM fermata.run FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	poll := func() storage.Polled {
+		t.Helper()
+		polled, err := b.Poll(t.Context(), storage.Poll{Member: m.ID()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return polled
+	}
+	ahead.Store(int64(2 * time.Hour))
+	if polled := poll(); !polled.Next.IsZero() {
+		t.Errorf("while all that is due is locked: next %v, now %v", polled.Next, polled.Now)
+	}
+	other := running(t, b, m)
+	appended(t, b, &other, storage.Unit{Questions: []storage.Question{{Deadline: now.Add(3 * time.Hour).Truncate(time.Second)}}, Status: storage.Interrupted})
+	if polled := poll(); !polled.Next.Equal(now.Add(3 * time.Hour).Truncate(time.Second)) {
+		t.Errorf("next %v, want the deadline of another run's question", polled.Next)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	poll()
+	if r, err := b.Run(t.Context(), "", slow.ID); err != nil || r.Inbox != 600 {
+		t.Errorf("%d of 600 questions have expired, %v", r.Inbox, err)
 	}
 }
 

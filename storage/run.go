@@ -227,7 +227,7 @@ type Polled struct {
 	// Runs now owned by the member, longest waiting first: since they were queued, or
 	// since Due.
 	Runs []Run
-	// Next is when a run, of any entrypoint, or a question's deadline is due next; zero if nothing is.
+	// Next is when a run, of any entrypoint, or a question's deadline is due next, later than Now; zero if nothing is.
 	Next time.Time
 	Now  time.Time
 	// More says that the limit cut the list short: there are more runs to take now.

@@ -83,6 +83,7 @@ DECLARE
 	v_lines  text := '';
 	v_batch  constant integer := 500;
 	v_count  integer := 0;
+	v_done   integer := 0;
 	v_taken  integer := 0;
 	v_status smallint;
 	v_dead   uuid[];
@@ -97,9 +98,10 @@ BEGIN
 		PERFORM FROM SCHEMA.question q WHERE q.id = c.id AND (q.tenant = c.tenant) IS TRUE AND (q.settled IS NULL AND q.deadline <= v_now) IS TRUE;
 		CONTINUE WHEN NOT FOUND;
 		PERFORM SCHEMA.expire_1(c.tenant, c.id, v_now);
+		v_done := v_done + 1;
 		v_lines := v_lines || SCHEMA.note_1(c.tenant, o_run.id, o_run.status = 3, true, true);
 	END LOOP;
-	o_unfinished := v_count = v_batch;
+	o_unfinished := v_count = v_batch AND v_done > 0;
 
 	v_count := 0;
 	FOR c IN
@@ -162,9 +164,10 @@ BEGIN
 	o_notes := v_lines;
 	o_run := NULL;
 	o_now := v_now;
+	-- What is overdue still is locked by others: nobody is to come back at once for that.
 	o_next := least(
-		(SELECT min(q.deadline) FROM SCHEMA.question q WHERE q.settled IS NULL AND q.deadline IS NOT NULL),
-		(SELECT min(r.due) FROM SCHEMA.run r WHERE r.due IS NOT NULL));
+		(SELECT min(q.deadline) FROM SCHEMA.question q WHERE q.settled IS NULL AND q.deadline IS NOT NULL AND q.deadline > v_now),
+		(SELECT min(r.due) FROM SCHEMA.run r WHERE r.due IS NOT NULL AND r.due > v_now));
 	RETURN NEXT;
 END $$;
 
