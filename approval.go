@@ -236,8 +236,8 @@ func (g *Guarded[Act, O]) Approve(ctx context.Context, action Act, options ...Ap
 // is called; whatever becomes of that call, no other takes it.
 //
 // Errors: those of [Task.Call]; [ErrApprovalUsed] and [ErrApprovalExpired], as a *[TaskError]: fn was not called;
-// [ErrStaleApproval] for an approval of another run, also of the one that this is a fork of, or of another
-// Guarded; [ErrInvalid] for a nil one.
+// [ErrStaleApproval] for an approval of another run, also of the one that this is a fork or a copy of, or of
+// another Guarded; [ErrInvalid] for a nil one.
 func (g *Guarded[Act, O]) Run(ctx context.Context, approval *Approval[Act], options ...CallOption) (O, error) {
 	return g.Go(ctx, approval, options...).Result(ctx)
 }

@@ -516,3 +516,81 @@ func TestForkDoesNotUseAnApprovalAgain(t *testing.T) {
 		}
 	})
 }
+
+// What was approved once is done once, also if the thread was copied between the approval and the deed.
+func TestCopyDoesNotUseAnApprovalAgain(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			if _, err := fermata.Interrupt[string](ctx, "now?"); err != nil {
+				return "", err
+			}
+			out, err := send.Run(ctx, approval)
+			if errors.Is(err, fermata.ErrStaleApproval) {
+				return "stale", nil
+			}
+			return out, err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		copied := func(from, to string) player[string, string] {
+			if err := g.engine.CopyThread(g.t.Context(), from, to); err != nil {
+				g.t.Fatal(err)
+			}
+			return play(g, flow, to)
+		}
+		p := play(g, flow, "1")
+		action := paused(g.t, p.start("").err)[0]
+		p.asks(p.answer(action, verdict{Decision: fermata.Approve}), `"now?"`)
+		first := copied("1", "2")
+		p.returns(p.resume("go"), "sent 1000 to ada")
+		first.asks(first.goOn(), `"now?"`)
+		second := copied("2", "3")
+		first.returns(first.resume("go"), "stale")
+		second.asks(second.goOn(), `"now?"`)
+		second.returns(second.resume("go"), "stale")
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+
+		// The copy asks for an approval of its own before its question.
+		page, err := g.engine.Questions(g.t.Context(), fermata.QuestionFilter{Thread: "2", Name: action.Name}, fermata.Page{})
+		if err != nil || len(page.Questions) != 1 {
+			g.t.Fatalf("%d questions of the name %q, error %v", len(page.Questions), action.Name, err)
+		}
+		again := first.rest(first.handle().Fork(g.t.Context(), fermata.BeforeQuestion(page.Questions[0].ID)))
+		first.asks(first.answer(paused(g.t, again.err)[0], verdict{Decision: fermata.Approve}), `"now?"`)
+		first.returns(first.resume("go"), "sent 1000 to ada")
+	})
+}
+
+// A copy knows an answer that came before it, but that is no approval of what the copy does.
+func TestCopyOfARunThatIsNotToldOfItsApproval(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		did := &calls{}
+		send := bank("send", did)
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000})
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		g.deploy(nil, flow)
+		q := g.ask(flow, "1")
+		g.deploy(nil) // nobody goes on with it
+		settle(g.t, g.open(g.t, nil), q.ID, `{"decision":"approve"}`)
+		if err := g.engine.CopyThread(g.t.Context(), "1", "2"); err != nil {
+			g.t.Fatal(err)
+		}
+		g.deploy(nil, flow)
+		want(g.t, "result", g.end(flow, "1"), "sent 1000 to ada")
+		p := play(g, flow, "2")
+		p.fails(p.goOn(), fermata.ErrStaleApproval)
+		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}

@@ -55,6 +55,11 @@ func readRun(r *row) (storedRun, error) {
 	s.Result = r.bytes()
 	s.Saved = r.bytes()
 	s.Error = r.bytes()
+	copied, err := storage.UnpackParts(r.bytes())
+	s.Copied = copied
+	if r.err == nil {
+		r.err = err
+	}
 	if r.err != nil {
 		return s, fmt.Errorf("run %s: %w", s.ID, r.err)
 	}

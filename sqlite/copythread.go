@@ -196,6 +196,7 @@ func (t *tx) copyRun(r *runRow, thread string, ids map[storage.ID]storage.ID) (e
 	c.ID, c.Thread = storage.NewID(timeOf(t.now)), thread
 	ids[r.ID] = c.ID
 	c.Parent.Run, c.Previous = ids[r.Parent.Run], ids[r.Previous]
+	c.Copied = append(c.Copied, storage.Part{Run: r.ID, Seq: r.LastSeq})
 	if c.Number, err = t.nextRun(); err != nil {
 		return err
 	}

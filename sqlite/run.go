@@ -105,7 +105,7 @@ type runRow struct {
 }
 
 const runColumns = `n, id, tenant, thread, entrypoint, source, status, token, seq, inbox, step, crashes, fork, spilled,
-	created, updated, owner, due, ready, cancelling, cancel, parent, parent_end, previous, metadata, tail, input, config, result, saved, error`
+	created, updated, owner, due, ready, cancelling, cancel, parent, parent_end, previous, metadata, tail, input, config, result, saved, error, copied`
 
 // scanRun reads a row of runColumns. The caller completes it with finishRun, when the query is closed.
 func scanRun(q *query) (*runRow, error) {
@@ -121,7 +121,11 @@ func scanRun(q *query) (*runRow, error) {
 	}}
 	r.base, r.spilled, r.ready, r.tail = q.colInt(8), q.colBool(13), q.colInt(18), q.colBlob(25)
 	r.LastSeq, r.last = r.base, q.colInt(15)
-	return r, q.colJSON(24, &r.Metadata)
+	err := q.colJSON(24, &r.Metadata)
+	if err == nil {
+		r.Copied, err = storage.UnpackParts(q.colBlob(31))
+	}
+	return r, err
 }
 
 // oneRun runs a query for runColumns that has at most one row; nil if there is none.

@@ -35,6 +35,7 @@ CREATE TABLE run (
 	parent     BLOB,
 	parent_end INTEGER NOT NULL,
 	previous   BLOB,
+	copied     BLOB, -- storage.PackParts
 	metadata   TEXT,
 	tail       BLOB, -- the unit that finished the run
 	input      BLOB,

@@ -194,12 +194,13 @@ func (t *tx) insertRun(r *runRow) error {
 		}
 		input, config = nil, nil
 	}
-	return t.write(t.query(`INSERT INTO run (`+runColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).
+	return t.write(t.query(`INSERT INTO run (`+runColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`).
 		int(r.Number).blob(r.ID[:]).text(r.Tenant).text(r.Thread).text(r.Entrypoint).int(int64(r.Source)).int(int64(r.Status)).
 		int(r.Token).int(r.base).int(r.Inbox).int(r.Step).int(int64(r.Crashes)).int(r.ForkSeq).bool(r.spilled).
 		int(r.Created.UnixMicro()).int(r.Updated.UnixMicro()).id(r.Owner).time(r.Due).optInt(r.ready).
 		bool(r.CancelRequested).optText(r.CancelReason).id(r.Parent.Run).bool(r.Parent.End).id(r.Previous).
-		json(r.Metadata, len(r.Metadata) == 0).blob(r.tail).blob(input).blob(config).blob(r.Result).blob(r.Saved).blob(r.Error))
+		json(r.Metadata, len(r.Metadata) == 0).blob(r.tail).blob(input).blob(config).blob(r.Result).blob(r.Saved).blob(r.Error).
+		blob(storage.PackParts(r.Copied)))
 }
 
 // nextRun gives the number of a new run.

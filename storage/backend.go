@@ -99,7 +99,7 @@ type Threads interface {
 	// living owner, nothing: *BusyError. An unknown thread is no error.
 	DeleteThread(ctx context.Context, tenant, thread string) error
 	// CopyThread copies runs, logs, questions and metadata to a new thread, under new ids. An active run is
-	// copied as Cancelled, open questions as Withdrawn. What was in the target's metadata is replaced. Errors: ErrNotFound; *BusyError if the target has a run.
+	// copied as Cancelled, open questions as Withdrawn. The copies keep Created, and have a last part of Copied more. What was in the target's metadata is replaced. Errors: ErrNotFound; *BusyError if the target has a run.
 	CopyThread(ctx context.Context, tenant, from, to string) error
 	// PruneThread removes what the thread's present doesn't need: all runs but the latest, the one that holds
 	// "previous" (see Head.Last), and those whose records a kept fork shares, with their questions. It says how

@@ -35,3 +35,26 @@ func UnpackRecords(packed []byte) ([][]byte, error) {
 	}
 	return records, nil
 }
+
+// PackParts makes one value of Run.Copied, for backends that store it as one: of each part the 16 bytes of Run and
+// the 8 of Seq, the highest first. Nothing: nil.
+func PackParts(parts []Part) []byte {
+	var packed []byte
+	for _, p := range parts {
+		packed = append(packed, p.Run[:]...)
+		packed = binary.BigEndian.AppendUint64(packed, uint64(p.Seq))
+	}
+	return packed
+}
+
+// UnpackParts is the inverse of [PackParts]. Bytes that are not such a value: [ErrCorrupt].
+func UnpackParts(packed []byte) ([]Part, error) {
+	var parts []Part
+	for ; len(packed) >= 24; packed = packed[24:] {
+		parts = append(parts, Part{Run: ID(packed[:16]), Seq: int64(binary.BigEndian.Uint64(packed[16:]))})
+	}
+	if len(packed) > 0 {
+		return nil, fmt.Errorf("%w: the parts of a copied run end early", ErrCorrupt)
+	}
+	return parts, nil
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/fermata-go/fermata/storage"
@@ -107,4 +108,18 @@ func FuzzUnpackRecords(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPartsArePacked(t *testing.T) {
+	t.Parallel()
+	for _, parts := range [][]storage.Part{nil, {{Run: storage.ID{1, 15: 2}, Seq: 3}}, {{Run: storage.ID{1}, Seq: 1 << 40}, {Run: storage.ID{2}, Seq: 1<<63 - 1}}} {
+		packed := storage.PackParts(parts)
+		got, err := storage.UnpackParts(packed)
+		if err != nil || !slices.Equal(got, parts) || (packed == nil) != (parts == nil) {
+			t.Errorf("%v came back as %v, %v", parts, got, err)
+		}
+		if _, err := storage.UnpackParts(append(packed, 0)); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("a byte too many: error %v", err)
+		}
+	}
 }

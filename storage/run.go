@@ -91,6 +91,9 @@ type Run struct {
 	// of this run begins with the records 1 to ForkSeq of Parent.Run.
 	Parent  Checkpoint
 	ForkSeq int64
+	// Copied says which of the records are copies, and whose, of a run that [Threads.CopyThread] made: oldest
+	// first, the last part up to the LastSeq that the original had. Nil: this run is no copy.
+	Copied []Part
 	// Previous is the run whose Saved value this run sees as "previous", or zero.
 	Previous ID
 	// Step numbers the checkpoint before the run as LangGraph does: -1 for the
@@ -121,6 +124,12 @@ type Run struct {
 	Created time.Time
 	Updated time.Time // of the last change of the run's row
 	Number  int64     // grows with every run of the backend; orders the runs of a thread
+}
+
+// Part is a part of a copied run's log: the records from after the part before it up to Seq, which Run made.
+type Part struct {
+	Run ID
+	Seq int64
 }
 
 // Record is an entry of a run's log.

@@ -8,18 +8,19 @@ import (
 )
 
 // Grant is the right to make one call, given by the answer to a question. It is
-// of one run, and of no use in another: also not in a fork of it, or the call would be made in both.
+// of one run, and of no use in another: also not in a fork or a copy of it, or the call would be made in both.
 type Grant struct {
 	run     storage.ID
 	claim   int64 // of the question
-	foreign bool  // the question is of the run that this one is a fork of
+	foreign bool  // the question is of the run that this one is a fork or a copy of
 	expires time.Time
 }
 
 // Grant makes the answer a right that ends at a time; zero: it doesn't.
 func (r *Reply) Grant(expires time.Time) *Grant {
-	run := r.scope.pass.run.ID
-	return &Grant{run: run, claim: r.claim, foreign: r.Question.Run != run, expires: expires}
+	run := &r.scope.pass.run
+	foreign := r.Question.Run != run.ID || len(run.Copied) > 0 && r.Question.Seq <= run.Copied[len(run.Copied)-1].Seq
+	return &Grant{run: run.ID, claim: r.claim, foreign: foreign, expires: expires}
 }
 
 // Codes of failures that a call without a right gets as its outcome.
@@ -54,7 +55,7 @@ func (f *Future) spend(g *Grant, name string) error {
 	code, message := "", ""
 	switch {
 	case g.foreign:
-		code, message = codeApprovalStale, "the approval is for the run that this one is a fork of: fork before its question"
+		code, message = codeApprovalStale, "the approval is for the run that this one is a fork or a copy of: fork before its question"
 	case used && on != f.claim.seq:
 		code, message = codeApprovalUsed, "the approval was already used"
 	case !entered && !g.expires.IsZero() && !g.expires.After(now):

@@ -46,6 +46,7 @@ CREATE TABLE SCHEMA.run (
 	result        bytea,
 	saved         bytea,
 	error         bytea,
+	copied        bytea, -- storage.PackParts
 	PRIMARY KEY (n)
 ) WITH (fillfactor = 80); -- room for the new version of a row beside the old: an append touches no index
 

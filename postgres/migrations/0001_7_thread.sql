@@ -226,6 +226,7 @@ BEGIN
 		v_last := r.last_seq;
 		v_active := r.status <= 4;
 		v_old := v_old || r.id;
+		r.copied := coalesce(r.copied, '') || uuid_send(r.id) || int8send(v_last);
 		r.n := nextval('SCHEMA.run_number');
 		r.id := SCHEMA.new_id_1();
 		v_new := v_new || r.id;

@@ -32,7 +32,7 @@ type unit struct{ first, token int64 }
 
 func (r *run) snapshot() storage.Run {
 	row := r.row
-	row.Metadata = maps.Clone(row.Metadata)
+	row.Metadata, row.Copied = maps.Clone(row.Metadata), slices.Clone(row.Copied)
 	return row
 }
 

@@ -249,6 +249,7 @@ func (b *Backend) copyRun(r *run, target *thread, copies map[storage.ID]*run, no
 	b.number++
 	c.row.ID, c.row.Thread, c.row.Number = storage.NewID(now), target.id, b.number
 	c.row.Owner = storage.ID{}
+	c.row.Copied = append(c.row.Copied, storage.Part{Run: r.row.ID, Seq: r.row.LastSeq})
 	renamed := func(id storage.ID) storage.ID {
 		if p := copies[id]; p != nil {
 			return p.row.ID

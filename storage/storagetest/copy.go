@@ -13,6 +13,7 @@ var copyCases = []testCase{
 	{"ActiveRunIsCopiedAsCancelled", copyActive},
 	{"CopiesQuestions", copyQuestions},
 	{"CopyIsIndependent", copyIndependent},
+	{"CopySaysWhoseItsRecordsAre", copyParts},
 	{"TargetWithARunIsBusy", copyBusy},
 	{"UnknownIsNotFound", copyUnknown},
 }
@@ -42,7 +43,8 @@ func copyThread(w *world) {
 		want := old
 		want.ID, want.Thread, want.Number = c.ID, "to", c.Number
 		want.Previous, want.Parent.Run = name[old.Previous], name[old.Parent.Run]
-		want.Token, want.Inbox, want.Created, want.Updated = c.Token, c.Inbox, c.Created, c.Updated
+		want.Copied = []storage.Part{{Run: old.ID, Seq: old.LastSeq}}
+		want.Token, want.Inbox, want.Updated = c.Token, c.Inbox, c.Updated
 		same(w, "copied run", c, want)
 		got, wanted := w.load(c), w.load(old)
 		same(w, "copied records", texts(got.Records), texts(wanted.Records))
@@ -142,6 +144,27 @@ func copyIndependent(w *world) {
 	w.append(&c, storage.Unit{Records: records("copy 1", "copy 2")})
 	same(w, "records of the source", w.data(r), append(slices.Clone(before), "source"))
 	same(w, "records of the copy", w.data(c), append(slices.Clone(before), "copy 1", "copy 2"))
+}
+
+func copyParts(w *world) {
+	m := w.join()
+	r := w.running(m)
+	w.append(&r, storage.Unit{Records: records("1", "2")})
+	first := w.copied(r.Thread, "first")[0]
+	want := []storage.Part{{Run: r.ID, Seq: 2}}
+	same(w, "the copy's parts", first.Copied, want)
+	first = w.acquire(first, m, storage.Cancelled)
+	w.append(&first, storage.Unit{Records: records("3"), Status: storage.Failed})
+	same(w, "the parts of the copy that went on", first.Copied, want)
+	w.append(&r, storage.Unit{Records: records("3", "4"), Status: storage.Failed})
+
+	fork := w.start(storage.Start{Run: storage.Run{Thread: "first", Owner: m.ID()}, From: &storage.Checkpoint{Run: first.ID}, ForkSeq: 1})
+	w.true(fork.Copied == nil, "a fork has the parts %v", fork.Copied)
+	copies := w.copied("first", "second")
+	same(w, "the parts of a copy's copy", copies[1].Copied, append(want, storage.Part{Run: first.ID, Seq: 3}))
+	same(w, "the parts of a copied fork", copies[0].Copied, []storage.Part{{Run: fork.ID, Seq: 1}})
+	same(w, "the same read alone", w.run(copies[1]).Copied, copies[1].Copied)
+	same(w, "the original's parts", w.run(r).Copied, nil)
 }
 
 func copyBusy(w *world) {
