@@ -1,13 +1,20 @@
 package fermata_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/fermata-go/fermata"
+	"github.com/fermata-go/fermata/fermatatest"
 	"github.com/fermata-go/fermata/internal/incarnation"
 	"github.com/fermata-go/fermata/storage"
 	"github.com/fermata-go/fermata/storage/memory"
@@ -128,4 +135,83 @@ func TestDamagedRecords(t *testing.T) {
 	if parked == 0 {
 		t.Error("no run was parked")
 	}
+}
+
+// unloadable is a backend that can't load runs.
+type unloadable struct {
+	storage.Backend
+	err   atomic.Pointer[error] // why; nil if it can
+	loads atomic.Int32
+}
+
+func (b *unloadable) Load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
+	b.loads.Add(1)
+	if err := b.err.Load(); err != nil {
+		return storage.Loaded{}, *err
+	}
+	return b.Backend.Load(ctx, tenant, run)
+}
+
+func TestRunWhoseLogIsDamagedIsParked(t *testing.T) {
+	onHarness(t, func(t *testing.T, o *fermatatest.Options) {
+		inner, backend := o.Backend, &unloadable{}
+		o.Backend = func(offset func() time.Duration) (b storage.Backend, err error) {
+			backend.Backend, err = inner(offset)
+			return backend, err
+		}
+		graph := body(func(ctx context.Context, in string) (string, error) { return fermata.Interrupt[string](ctx, in) })
+		h := fermatatest.New(t, o, graph)
+		thread := fermatatest.On(h, graph, "1")
+		thread.Start("go on?")
+		question := thread.Question()
+		damage := fmt.Errorf("page 7: %w", storage.ErrCorrupt)
+		backend.err.Store(&damage)
+		receipt, err := h.Engine().Answer(t.Context(), question.ID, "yes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = receipt.Wait(t.Context())
+		says(t, err, fermata.ErrParked, "database corrupt", "page 7")
+		backend.err.Store(nil)
+		if _, err := thread.Handle().Continue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := thread.Result(); got != "yes" {
+			t.Errorf("result %q, of a run whose database was mended", got)
+		}
+	})
+}
+
+func TestRunThatCantBeLoadedIsTriedWithPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := &unloadable{Backend: memory.New(nil)}
+		defer backend.Close()
+		fault := errors.New("disk on fire")
+		backend.err.Store(&fault)
+		graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+		var log bytes.Buffer
+		worker, err := fermata.New(backend, &fermata.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := graph.On(worker).Thread("1").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := backend.loads.Load(); n < 10 || n > 20 {
+			t.Errorf("%d loads in ten minutes", n)
+		}
+		backend.err.Store(nil)
+		if got, err := run.Result(t.Context()); err != nil || got != "x" {
+			t.Errorf("result %q, %v", got, err)
+		}
+		if err := worker.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), "disk on fire"); n < 1 || n > 3 {
+			t.Errorf("%d lines in the log", n)
+		}
+	})
 }

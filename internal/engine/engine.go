@@ -91,6 +91,7 @@ type Engine struct {
 	membership storage.Membership
 	live       map[storage.ID]*execution
 	later      map[storage.ID]overdue // runs to take up again
+	troubled   map[storage.ID]trouble // runs that could not be loaded
 	retired    []storage.Membership   // see retire
 	closed     bool
 	over       bool // nothing executes here any more
@@ -128,7 +129,7 @@ func New(ctx context.Context, backend storage.Backend, options Options, entries 
 	e := &Engine{
 		backend: backend, options: options, log: options.Log,
 		entries: map[string]*Entry{}, wake: make(chan struct{}, 1), gone: make(chan struct{}),
-		live: map[storage.ID]*execution{}, later: map[storage.ID]overdue{},
+		live: map[storage.ID]*execution{}, later: map[storage.ID]overdue{}, troubled: map[storage.ID]trouble{},
 	}
 	for _, entry := range entries {
 		if e.entries[entry.Name] != nil {
@@ -229,7 +230,7 @@ func (e *Engine) retryLater(run storage.Run) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.closed {
-		e.later[run.ID] = overdue{run: run, fence: true}
+		e.later[run.ID] = overdue{run: run, fence: true, at: e.troubled[run.ID].until}
 	}
 }
 
@@ -374,9 +375,15 @@ func (e *Engine) adopt(member storage.ID, run storage.Run) {
 
 // takeUp takes up runs that are this process's, and that nothing here executes.
 func (e *Engine) takeUp() {
+	var runs []overdue
+	now := time.Now()
 	e.mu.Lock()
-	runs := slices.Collect(maps.Values(e.later))
-	clear(e.later)
+	for id, o := range e.later {
+		if !o.at.After(now) {
+			runs = append(runs, o)
+			delete(e.later, id)
+		}
+	}
 	member := e.membership.ID()
 	e.mu.Unlock()
 	for _, o := range runs {

@@ -23,6 +23,8 @@ type execution struct {
 	poked     atomic.Bool     // something came from outside since the pass began
 	skip      bool            // see pass.skipBlocked
 	base      context.Context // of all passes
+	// unreadable, if not nil, is why the run could not be loaded: it is to be parked.
+	unreadable error
 
 	bus  bus
 	done chan struct{} // closed when this process has given the run up
@@ -74,6 +76,9 @@ func (x *execution) main(loaded storage.Loaded) {
 }
 
 func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
+	if x.unreadable != nil {
+		return nil, storageError("load", loaded.Run.Thread, loaded.Run.ID, x.unreadable)
+	}
 	h, err := readHistory(loaded)
 	if err != nil {
 		return nil, storageError("replay", loaded.Run.Thread, loaded.Run.ID, err)

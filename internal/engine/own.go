@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/fermata-go/fermata/storage"
 )
@@ -51,6 +52,11 @@ func (e *Engine) release(run storage.ID, x *execution) {
 
 // begin executes a run that is held, as it was loaded since.
 func (e *Engine) begin(x *execution, loaded storage.Loaded) {
+	if x.unreadable == nil {
+		e.mu.Lock()
+		delete(e.troubled, loaded.Run.ID)
+		e.mu.Unlock()
+	}
 	e.all.Add(1)
 	e.crew.start(func() {
 		defer e.all.Done()
@@ -67,9 +73,17 @@ func (e *Engine) drop(x *execution, run storage.Run, err error) {
 	x.run = run
 	close(x.done)
 	e.release(run.ID, x)
-	if err != nil {
-		// What is recorded is kept; the run is taken up again like any that this process could not write to.
-		e.retryLater(run)
+	if err == nil {
+		return
+	}
+	// What is recorded is kept; the run is taken up again like any that this process could not write to.
+	// At once if that is not the same again: the caller gave up, or the run is parked then.
+	now := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, storage.ErrCorrupt)
+	if !now && e.trouble(run.ID) {
+		e.log.Error("run can't be loaded; it is tried again", "run", run.ID, "thread", run.Thread, "error", err)
+	}
+	e.retryLater(run)
+	if now {
 		e.poke()
 	}
 }
@@ -83,8 +97,10 @@ func (e *Engine) execute(ctx context.Context, entry *Entry, member storage.ID, r
 	}
 	loaded, err := e.load(ctx, run.Tenant, run.ID)
 	switch {
+	case errors.Is(err, storage.ErrCorrupt):
+		e.trouble(run.ID) // which counts if it can't be parked either
+		x.unreadable, loaded = err, storage.Loaded{Run: run}
 	case err != nil:
-		e.log.Error("run can't be loaded", "run", run.ID, "thread", run.Thread, "error", err)
 		e.drop(x, run, err)
 		return nil
 	case loaded.Run.Token != run.Token || loaded.Run.Owner != member:

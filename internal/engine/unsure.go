@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/fermata-go/fermata/storage"
 )
@@ -41,6 +42,28 @@ type overdue struct {
 	// fence: this process wrote to it, and a write may still be under way. Else
 	// it only may have been given to this process.
 	fence bool
+	at    time.Time // not before
+}
+
+// trouble is how often a run could not be loaded here, and when to try again.
+type trouble struct {
+	times int
+	until time.Time
+}
+
+// longestPause bounds the pauses between attempts to load a run.
+const longestPause = time.Minute
+
+// trouble notes that a run could not be loaded. It reports whether that is worth a line in the log: the first time, and then rarely.
+func (e *Engine) trouble(run storage.ID) (telling bool) {
+	e.mu.Lock()
+	t := e.troubled[run]
+	pause := max(e.options.Tick, min(longestPause, e.options.Tick<<min(t.times, 16)))
+	t.times++
+	t.until = time.Now().Add(pause)
+	e.troubled[run] = t
+	e.mu.Unlock()
+	return t.times%10 == 1
 }
 
 // takeUpOne takes a run up, if nobody does. The error says that it is to be tried again.
