@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fermata-go/fermata/internal/combine"
@@ -87,6 +89,8 @@ func (o *Options) withDefaults() Options {
 type Backend struct {
 	path    string
 	options Options
+	file    os.FileInfo           // of the file that is open
+	gone    atomic.Pointer[error] // set once path means another file, or none
 
 	queue  *combine.Queue[*operation] // of all writes, and of short reads
 	writer *writer                    // only the queue's leader touches it
@@ -119,6 +123,10 @@ func Open(path string, options *Options) (*Backend, error) {
 	raw, err := openWriter(b.path, b.options)
 	if err != nil {
 		return nil, err
+	}
+	if b.file, err = os.Stat(b.path); err != nil {
+		raw.Close()
+		return nil, describeOpen(b.path, err)
 	}
 	b.writer = newWriter(b, raw)
 	b.queue = combine.NewFinishing(b.writer.batch)
@@ -183,8 +191,11 @@ func (b *Backend) check(ctx context.Context) error {
 	case <-b.closing:
 		return b.closedError()
 	default:
-		return ctx.Err()
 	}
+	if gone := b.gone.Load(); gone != nil {
+		return *gone
+	}
+	return ctx.Err()
 }
 
 // micros is the backend's time, in microseconds since 1970.

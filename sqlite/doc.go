@@ -14,6 +14,10 @@
 // here must not open and close it by other means, not even to copy it: on Unix
 // that frees the locks of the whole process.
 //
+// If the file is moved, removed or replaced while it is open, a write that ends after that, and within 20 of
+// Options.PollInterval every call of a Backend that is watched, fails with [storage.ErrCorrupt] until the
+// program opens the file anew. To restore a backup, end all programs that use the file first.
+//
 // # How writes work
 //
 // Each Backend writes through one connection. Calls that arrive while a commit

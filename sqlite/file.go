@@ -56,6 +56,26 @@ func resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(abs)), nil
 }
 
+// present looks whether the path still means the file that is open. If not, what is written goes where nobody will find
+// it: from then on all calls fail, also if the file comes back, for others may have worked on without what was written here.
+func (b *Backend) present() error {
+	if gone := b.gone.Load(); gone != nil {
+		return *gone
+	}
+	what := "replaced by another one"
+	info, err := os.Stat(b.path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		what = "moved or removed"
+	case err != nil || os.SameFile(info, b.file):
+		return nil
+	}
+	err = fmt.Errorf("sqlite: %s: %w: the file was %s while it was open: put it in its place, if need be from a backup, and open it anew",
+		b.path, storage.ErrCorrupt, what)
+	b.gone.CompareAndSwap(nil, &err)
+	return *b.gone.Load()
+}
+
 // openWriter opens the file for writing, after a look at it, and brings its tables up to date.
 func openWriter(path string, o Options) (*driver.Conn, error) {
 	if err := inspect(path, o.BusyTimeout); err != nil {

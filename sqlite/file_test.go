@@ -176,6 +176,70 @@ func TestDamagedPage(t *testing.T) {
 	}
 }
 
+// TestFileIsGone: what is written to a file that nobody can open any more isn't reported as done.
+func TestFileIsGone(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file can't be removed")
+	}
+	ctx := context.Background()
+	for name, c := range map[string]struct {
+		take func(path string) error
+		says string
+	}{
+		"removed": {os.Remove, "removed"},
+		"moved":   {func(path string) error { return os.Rename(path, path+".old") }, "moved"},
+		"replaced": {func(path string) error {
+			if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		}, "replaced"},
+	} {
+		fails := func(t *testing.T, err error) {
+			t.Helper()
+			if !errors.Is(err, storage.ErrCorrupt) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want ErrCorrupt that says %q", err, c.says)
+			}
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := open(t, nil)
+			r := ownedRun(t, b, join(t, b))
+			if err := c.take(b.Path()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := b.Append(ctx, []storage.Unit{unitOf(&r, storage.Unit{})})
+			fails(t, err)
+			_, err = b.Run(ctx, "", r.ID)
+			fails(t, err)
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, err := b.Run(ctx, "", r.ID); !errors.Is(err, storage.ErrClosed) {
+				t.Errorf("after Close: %v, want ErrClosed", err)
+			}
+		})
+		t.Run(name+"_watched", func(t *testing.T) {
+			t.Parallel()
+			b := open(t, nil)
+			r := ownedRun(t, b, join(t, b))
+			told := make(chan storage.Note, 100)
+			defer b.Watch(func(n storage.Note) { told <- n })()
+			if err := c.take(b.Path()); err != nil {
+				t.Fatal(err)
+			}
+			for n := range told {
+				if n.Questions && n.Run.IsZero() {
+					break
+				}
+			}
+			_, err := b.Run(ctx, "", r.ID)
+			fails(t, err)
+		})
+	}
+}
+
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

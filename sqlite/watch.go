@@ -148,7 +148,14 @@ func (w *watchers) look(quit <-chan struct{}) {
 		case <-ticker.C:
 		}
 		_ = w.b.queue.Do(context.Background(), &operation{})
-		if tick%20 == 0 && w.someoneDied(known) {
+		if tick%20 != 0 {
+			continue
+		}
+		if w.b.present() != nil {
+			w.tell(storage.Note{Queued: true, Inbox: true, Questions: true}) // who waits is to find out
+			return
+		}
+		if w.someoneDied(known) {
 			w.tell(storage.Note{Queued: true})
 		}
 	}

@@ -203,6 +203,10 @@ func (w *writer) transact(ops []*operation) int {
 		return -1
 	}
 	if t.writes > 0 {
+		if err := w.b.present(); err != nil {
+			all(err)
+			return -1
+		}
 		w.commitCount.Add(1)
 		w.unitCount.Add(int64(t.units))
 		w.tendLog()
