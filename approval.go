@@ -162,7 +162,9 @@ func AllowEdit() ApproveOption {
 }
 
 // ValidFor bounds the time from the answer to the begin of [Guarded.Run]; then
-// the approval has expired ([ErrApprovalExpired]). Default: no bound.
+// the approval has expired ([ErrApprovalExpired]). Default: no bound. A call that has begun goes on, also with another
+// attempt of its own policy, or in a process that takes it over; one that is made again after it failed, as by
+// [Thread.Continue], begins anew.
 func ValidFor(d time.Duration) ApproveOption {
 	return approveOption(func(a *asking) error {
 		if d <= 0 {
@@ -235,7 +237,7 @@ func (g *Guarded[Act, O]) Approve(ctx context.Context, action Act, options ...Ap
 // shown, or with the approved edit. An approval is used up by the first call that takes it, durably before fn
 // is called; whatever becomes of that call, no other takes it.
 //
-// Errors: those of [Task.Call]; [ErrApprovalUsed] and [ErrApprovalExpired], as a *[TaskError]: fn was not called;
+// Errors: those of [Task.Call]; [ErrApprovalUsed] and [ErrApprovalExpired], as a *[TaskError]: this call has not called fn;
 // [ErrStaleApproval] for an approval of another run, also of the one that this is a fork or a copy of, or of
 // another Guarded; [ErrInvalid] for a nil one.
 func (g *Guarded[Act, O]) Run(ctx context.Context, approval *Approval[Act], options ...CallOption) (O, error) {

@@ -131,14 +131,13 @@ func TestActionIsNotWhatAReaderMadeOfIt(t *testing.T) {
 			return send.Run(ctx, approval)
 		})
 		g.deploy(nil, flow)
-		mask := func(q fermata.Question) { copy(q.Payload[bytes.Index(q.Payload, []byte("1000")):], "9999") }
 		q := g.ask(flow, "1")
-		mask(q)
+		clear(q.Payload)
 		page, err := g.engine.Questions(g.t.Context(), fermata.QuestionFilter{}, fermata.Page{})
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		mask(page.Questions[0])
+		clear(page.Questions[0].Payload)
 		g.answer(q, verdict{Decision: fermata.Approve})
 		want(g.t, "result", g.end(flow, "1"), "sent 1000 to ada")
 		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
@@ -312,6 +311,74 @@ func TestApprovalExpires(t *testing.T) {
 			want(g.t, thread, g.end(flow, thread), "too late")
 		}
 		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+// An approval that was begun in time is not late when another process takes the call over; a new attempt after a failure is.
+func TestApprovalDoesNotExpireWhileItIsUsed(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		var life context.Context
+		var die context.CancelFunc
+		deaths, failures, begun := 0, 0, 0
+		send := fermata.NewGuarded("send", func(ctx context.Context, a transfer) (string, error) {
+			switch begun++; {
+			case failures > 0:
+				failures--
+				return "", errors.New("closed")
+			case deaths > 0: // the money is sent, and the process goes down before it says so
+				deaths--
+				die()
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "sent", nil
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+			approval, err := send.Approve(ctx, transfer{"ada", 1000}, fermata.ValidFor(time.Hour))
+			if err != nil {
+				return "", err
+			}
+			return send.Run(ctx, approval)
+		})
+		deploy := func() {
+			life, die = context.WithCancel(context.Background())
+			g.t.Cleanup(die)
+			g.deploy(&fermata.Options{Context: life}, flow)
+		}
+		for _, c := range []struct {
+			name                         string
+			fails, laterBy, deaths, then time.Duration
+			result                       string // "": expired
+			begun                        int
+		}{
+			{"died", 0, 0, 1, 2 * time.Hour, "sent", 2},
+			{"failed", 1, 2 * time.Hour, 0, 0, "", 1},
+			{"failed, in time again, and died", 1, 10 * time.Minute, 1, 2 * time.Hour, "sent", 3},
+		} {
+			deploy()
+			failures, deaths, begun = int(c.fails), int(c.deaths), 0
+			g.answer(g.ask(flow, c.name), verdict{Decision: fermata.Approve})
+			thread := flow.On(g.engine).Thread(c.name)
+			if c.fails > 0 {
+				want(g.t, c.name+": status", g.rest(flow, c.name).Status, fermata.Failed)
+				g.advance(c.laterBy)
+				if _, err := thread.Continue(g.t.Context()); err != nil {
+					g.t.Fatal(err)
+				}
+			}
+			if c.deaths > 0 {
+				<-life.Done()
+				g.offset.Add(int64(c.then))
+				deploy()
+			}
+			s := g.rest(flow, c.name)
+			if c.result == "" {
+				wantErr(g.t, c.name, s.Err, fermata.ErrApprovalExpired)
+			}
+			want(g.t, c.name+": result", s.Value, c.result)
+			want(g.t, c.name+": begun", begun, c.begun)
+		}
 	})
 }
 

@@ -39,7 +39,8 @@ func (g *Grant) check(s *Scope) error {
 }
 
 // spend uses the grant up for a claim that has no outcome, durably, before the function runs. A
-// grant that is another run's or used by another claim, or has expired, gives the claim a failure instead.
+// grant that is another run's or used by another claim, or has expired, gives the claim a failure instead. A call that
+// began in time goes on after a crash or a pause; one that is made again after a failure begins anew.
 func (f *Future) spend(g *Grant, name string) error {
 	p := f.scope.pass
 	now := time.Time{}
@@ -51,18 +52,19 @@ func (f *Future) spend(g *Grant, name string) error {
 	}
 	p.mu.Lock()
 	on, used := p.history.used[g.claim]
-	entered := p.history.scopes[f.claim.seq] != nil // it has begun before, and came to a pause
 	code, message := "", ""
 	switch {
 	case g.foreign:
 		code, message = codeApprovalStale, "the approval is for the run that this one is a fork or a copy of: fork before its question"
 	case used && on != f.claim.seq:
 		code, message = codeApprovalUsed, "the approval was already used"
-	case !entered && !g.expires.IsZero() && !g.expires.After(now):
+	case !f.claim.begun && !g.expires.IsZero() && !g.expires.After(now):
 		code, message = codeApprovalExpired, fmt.Sprintf("the approval expired at %s", moment(g.expires))
-	case !used:
+	case !f.claim.begun:
 		p.history.spend(g.claim, f.claim.seq)
 	}
+	begun := f.claim.begun
+	f.claim.begun = code == ""
 	p.mu.Unlock()
 	if code != "" {
 		failure := &Failure{Task: name, Path: f.opener.path, Message: message, Attempts: 1, Codes: []string{code}}
@@ -74,7 +76,7 @@ func (f *Future) spend(g *Grant, name string) error {
 		f.finish(r)
 		return nil
 	}
-	if used {
+	if begun {
 		return nil
 	}
 	_, batch := p.journal.add(record{kind: recordUsed, claim: g.claim, at: f.claim.seq})

@@ -50,6 +50,7 @@ type pastClaim struct {
 	reminded int64   // reminders of the question that were due
 	refusal  *record // why the question was not asked; then the claim is done, and failed
 	accepted bool    // by a repair: it isn't compared
+	begun    bool    // an approval was spent on it, and no failure has come of it since
 	live     bool    // made in this pass
 }
 
@@ -166,6 +167,9 @@ func (h *history) apply(r record, stored storage.Record) error {
 		c.reminded = r.at
 	case recordUsed:
 		h.spend(r.claim, r.at)
+		if on := h.claims[r.at]; on != nil {
+			on.begun = true
+		}
 	case recordAccept:
 		c.accepted = true
 	case recordPause:
@@ -257,7 +261,7 @@ func (h *history) supersede(r record) {
 	}
 	for _, seq := range r.retry {
 		if c := h.claims[seq]; c != nil {
-			c.done, c.failed, c.data = false, false, nil
+			c.done, c.failed, c.data, c.begun = false, false, nil, false
 		}
 	}
 	if r.claim == 0 {
