@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/fermata-go/fermata/internal/combine"
 	"github.com/fermata-go/fermata/storage"
@@ -29,22 +30,29 @@ func (b *Backend) closedError() error {
 
 // describe is fault for errors of a file that is not open yet.
 func describe(op, path string, err error) error {
-	advice, sentinel := classify(driver.ErrCode(err))
+	advice, sentinel := classify(err)
 	if sentinel == nil {
 		return fmt.Errorf("sqlite: %s: %s: %w", op, path, err)
 	}
 	return fmt.Errorf("sqlite: %s: %s: %w: %s (%v)", op, path, sentinel, advice, err)
 }
 
-// classify says which error of the contract a result code is, and what to do about it.
-func classify(code driver.ResultCode) (advice string, sentinel error) {
-	switch code.ToPrimary() {
+// classify says which error of the contract the driver's error is, and what to do about it.
+func classify(err error) (advice string, sentinel error) {
+	const damaged = "stop using the file, keep a copy of it and of its -wal file, and restore a backup"
+	switch driver.ErrCode(err).ToPrimary() {
 	case driver.ResultFull:
 		return "free space on its disk and try again", storage.ErrFull
 	case driver.ResultReadOnly, driver.ResultPerm:
 		return "let this process write the file and the directory it is in", storage.ErrReadOnly
 	case driver.ResultCorrupt, driver.ResultNotADB:
-		return "stop using the file, keep a copy of it and of its -wal file, and restore a backup", storage.ErrCorrupt
+		return damaged, storage.ErrCorrupt
+	case driver.ResultConstraint, driver.ResultMismatch:
+		return damaged, storage.ErrCorrupt // what is written was checked before against the rows that were found
+	case driver.ResultError:
+		if text := err.Error(); strings.Contains(text, "no such ") || strings.Contains(text, "malformed") {
+			return damaged, storage.ErrCorrupt // the statements are constants, and fit the tables of a sound file
+		}
 	case driver.ResultBusy:
 		return "another process held the file's write lock for longer than Options.BusyTimeout; see what it is doing", storage.ErrLocked
 	}

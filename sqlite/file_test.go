@@ -176,6 +176,57 @@ func TestDamagedPage(t *testing.T) {
 	}
 }
 
+// TestDamageIsNamed: what SQLite says of a file that is no longer what this package wrote is ErrCorrupt, though the
+// pages of the file are sound.
+func TestDamageIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"a column is missing":    "ALTER TABLE run RENAME COLUMN due TO other",
+		"an index is missing":    "DROP INDEX run_queued",
+		"a table is missing":     "DROP TABLE log",
+		"a counter is garbage":   "UPDATE counter SET value = 'x' WHERE name = 'run'",
+		"a counter is too high":  "UPDATE counter SET value = 1 << 60 WHERE name = 'run'",
+		"a counter is not there": "DELETE FROM counter",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "work.db")
+			b, err := Open(path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := ownedRun(t, b, join(t, b))
+			pause(t, b, &r)
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			script(t, path, change)
+			b = openAt(t, path, nil)
+			m, err := b.Join(context.Background(), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			started, err := b.Start(context.Background(), storage.Start{Run: storage.Run{
+				ID: storage.NewID(time.Now()), Thread: "other", Entrypoint: "graph", Owner: m.ID(),
+			}})
+			if err == nil {
+				u := unitOf(&started.Run, storage.Unit{})
+				u.Questions = []storage.Question{question(&started.Run)}
+				var list []storage.Committed
+				if list, err = b.Append(context.Background(), []storage.Unit{u}); err == nil {
+					err = list[0].Err
+				}
+			}
+			if err == nil {
+				_, err = b.Poll(context.Background(), storage.Poll{Member: m.ID(), Entrypoints: []string{"graph"}, Limit: 1})
+			}
+			if !errors.Is(err, storage.ErrCorrupt) {
+				t.Errorf("%v, want ErrCorrupt", err)
+			}
+		})
+	}
+}
+
 // TestFileIsGone: what is written to a file that nobody can open any more isn't reported as done.
 func TestFileIsGone(t *testing.T) {
 	t.Parallel()

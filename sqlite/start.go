@@ -212,7 +212,10 @@ func (t *tx) nextRun() (int64, error) {
 		}
 		t.lastRun = n
 	}
-	if t.lastRun >= maxRun {
+	if t.lastRun > maxRun {
+		return 0, fmt.Errorf("sqlite: %s: %w: the number of the last run is %d", t.b.path, storage.ErrCorrupt, t.lastRun)
+	}
+	if t.lastRun == maxRun {
 		return 0, fmt.Errorf("sqlite: %w: %d runs were made in this file; start a new one", storage.ErrFull, t.lastRun)
 	}
 	t.lastRun++

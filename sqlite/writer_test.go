@@ -146,7 +146,7 @@ func TestBrokenOperationIsLeftOut(t *testing.T) {
 			runs := []storage.Run{ownedRun(t, b, member), ownedRun(t, b, member)}
 			failing := func() {
 				err := b.write(context.Background(), "break", broken)
-				if err == nil || isContract(err) || !strings.Contains(err.Error(), b.Path()) {
+				if err == nil || isRefusal(err) || !strings.Contains(err.Error(), b.Path()) {
 					t.Errorf("got %v, want a fault that names the file", err)
 				}
 				if name == "panic" && !strings.Contains(err.Error(), "writer_test.go") {
@@ -194,7 +194,7 @@ func TestFailedCommit(t *testing.T) {
 			}
 		},
 		func() {
-			if list, err := b.Append(context.Background(), []storage.Unit{unit}); err == nil || isContract(err) {
+			if list, err := b.Append(context.Background(), []storage.Unit{unit}); err == nil || isRefusal(err) {
 				t.Errorf("got %v %v, want the fault of the commit", list, err)
 			}
 		},
