@@ -2,6 +2,7 @@ package fermata_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/fermata-go/fermata"
@@ -56,5 +57,42 @@ func TestCustomPartsOfNestedEntrypoints(t *testing.T) {
 		for where, namespace := range of {
 			want(t, "namespaces of what "+where+" emits", emitted[where], [][]string{namespace, namespace})
 		}
+	})
+}
+
+// A goroutine that a body has started may emit while the body makes its calls, also of a run that was resumed.
+func TestEmitOnAnotherGoroutineOfAResumedRun(t *testing.T) {
+	step := fermata.NewTask("step", func(_ context.Context, n int) (int, error) { return n, nil })
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		if _, err := fermata.Interrupt[int](ctx, "go on?"); err != nil {
+			return 0, err
+		}
+		var emitting sync.WaitGroup
+		emitting.Go(func() {
+			for i := range 100 {
+				if err := fermata.Emit(ctx, i); err != nil {
+					panic(err)
+				}
+			}
+		})
+		defer emitting.Wait()
+		for i := range 20 {
+			if _, err := step.Call(ctx, i); err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	})
+	onEach(t, func(g *ground) {
+		g.deploy(nil, flow)
+		p := play(g, flow, "1")
+		p.asks(p.start(1), `"go on?"`)
+		thread := p.handle()
+		if _, err := thread.State(g.t.Context()); err != nil {
+			g.t.Fatal(err)
+		}
+		run, err := thread.Resume(g.t.Context(), 2)
+		want(g.t, "result", result(g.t, run, err), 1)
+		want(g.t, "parts", len(partsOf(g.t, run, "", false, fermata.StreamCustom)), 100)
 	})
 }

@@ -296,7 +296,8 @@ func CheckpointID(at storage.Checkpoint) string {
 
 // Emit sends a value to the readers of the run's stream ([StreamCustom]) in this process. It is not
 // recorded: what the code emits again on a replay is suppressed, and a reader that comes too late misses it.
-// Errors: [ErrOutsideRun]; *[ValueError].
+// Unlike a durable call it may be made on any goroutine, with the context of the function that started that; the value
+// stands where that function is. Errors: [ErrOutsideRun]; *[ValueError].
 func Emit(ctx context.Context, value any) error { return emit(ctx, engine.Custom, value) }
 
 // EmitMessage sends a piece of a message – a token of a language model, say –

@@ -44,14 +44,14 @@ func (b *bus) after(index int64) (events []Event, lost int64) {
 }
 
 // Emit publishes a transient event of the code that ctx belongs to, to whoever
-// reads the run's events in this process. What code emits again on a replay is suppressed.
+// reads the run's events in this process. What code emits again on a replay is suppressed. Any goroutine may call it.
 func Emit(ctx context.Context, kind EventKind, data []byte) error {
 	s, err := From(ctx)
 	if err != nil {
 		return err
 	}
 	p := s.pass
-	if p.verify || s.replaying() || s.waitedHere() {
+	if p.verify || s.quiet.Load() {
 		return nil
 	}
 	e := Event{
@@ -92,21 +92,6 @@ func (x *execution) transient(index int64) (sent int64, events []Event, lost int
 	}
 	events, lost = x.bus.after(index)
 	return sent, events, lost, over
-}
-
-// waitedHere reports whether an earlier pass has been where the scope is now:
-// between the last call of the record, which had no result, and what waits for it.
-func (s *Scope) waitedHere() bool {
-	if s.past == nil || s.next == 0 || s.next != len(s.past.calls) {
-		return false
-	}
-	last := s.past.calls[s.next-1]
-	return !last.live && !last.settled()
-}
-
-// settled reports whether a claim has come to what its caller waits for.
-func (c *pastClaim) settled() bool {
-	return c.done || c.question != nil && c.question.State > storage.Open
 }
 
 // taskID identifies a call for the readers of events.

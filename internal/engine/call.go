@@ -281,7 +281,11 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 		return nil, f.err
 	case f.suspended:
 		return nil, s.suspend()
-	case f.failure != nil:
+	}
+	if f.done != nil && (f.claim.call != KindBranch || !f.inner.quiet.Load()) {
+		s.news()
+	}
+	if f.failure != nil {
 		s.deliver(f.failure)
 		s.seen(f.claim.doneAt)
 		return nil, f.failure

@@ -90,6 +90,7 @@ func Sleep(ctx context.Context, key string, d time.Duration) error {
 	r := record{kind: recordOutcome, claim: past.seq, at: p.clock()}
 	p.journal.add(r)
 	past.done, past.doneAt = true, p.at(r.at)
+	s.news()
 	s.seen(past.doneAt)
 	return nil
 }

@@ -51,6 +51,7 @@ func First(ctx context.Context, futures []*Future) (int, error) {
 	if err := s.withdrawLosers(past, futures, winner); err != nil {
 		return 0, err
 	}
+	s.news()
 	return winner, nil
 }
 

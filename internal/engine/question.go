@@ -353,6 +353,7 @@ func (s *Scope) take(c *pastClaim) {
 	}
 	if !c.taken {
 		c.taken = true
+		s.news()
 		s.pass.journal.add(record{kind: recordTaken, claim: c.seq})
 	}
 	s.seen(c.question.Settled)

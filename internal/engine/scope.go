@@ -34,6 +34,7 @@ type Scope struct {
 	pulse   *pulse // nil: no idle timeout
 	owner   uintptr
 	ended   atomic.Bool
+	quiet   atomic.Bool // what the code emits now was emitted before
 
 	// What follows is the owner's.
 	next      int             // position of the next call
@@ -44,6 +45,7 @@ type Scope struct {
 	draws     uint64          // random values drawn
 	suspended bool            // waits for a person, itself or below
 	refused   bool            // a durable call was refused because the run stops
+	waits     bool            // a recorded call had no outcome, and nothing new was handed to the code since
 	delivered map[int64]int64 // failed claims handed to the code: lastClaim at that time
 	running   []*Future       // calls that were not recorded before
 }
@@ -89,6 +91,7 @@ func (p *pass) newScope(o opener, order []int, keep bool) *Scope {
 	if s.past = p.history.scopes[s.id]; s.past == nil && keep {
 		s.past = p.history.scope(s.id)
 	}
+	s.quiet.Store(s.replaying())
 	return s
 }
 
@@ -218,9 +221,12 @@ func (s *Scope) find(c call) (past *pastClaim, order []int, fresh *pastClaim, er
 		}
 	}
 	if past != nil {
+		s.waits = s.waits || !past.live && !past.settled()
+		s.quiet.Store(s.replaying() || s.waits)
 		s.lastClaim = max(s.lastClaim, past.seq)
 		return past, order, nil, nil
 	}
+	s.news()
 	if s.pass.verify {
 		return nil, nil, nil, s.unexpected(c)
 	}
@@ -297,6 +303,17 @@ func (s *Scope) recorded(c call) (*pastClaim, error) {
 
 // replaying reports whether the record holds calls that the scope has yet to make.
 func (s *Scope) replaying() bool { return s.past != nil && s.next < len(s.past.calls) }
+
+// news notes that the code goes where no earlier pass has been: it makes a new call, or is handed what was not known then.
+func (s *Scope) news() {
+	s.waits = false
+	s.quiet.Store(s.replaying())
+}
+
+// settled reports whether a claim has come to what its caller waits for.
+func (c *pastClaim) settled() bool {
+	return c.done || c.question != nil && c.question.State > storage.Open
+}
 
 // wait calls fn, which waits for another call. A task gives its slot away meanwhile; the body has none.
 func (s *Scope) wait(fn func()) {
