@@ -54,7 +54,7 @@ type Part struct {
 	Namespace []string        `json:"ns"`
 	Data      json.RawMessage `json:"data"`
 	// Seq is the record that the part is derived from; custom and message parts have that of the
-	// last record before them, and a number of their own. Every reader sees the same.
+	// last record that was made before them, and a number of their own. Every reader sees the same.
 	Seq   int64 `json:"-"`
 	Index int64 `json:"-"`
 	// Position is the place of the part in the stream of its run, for [StreamOptions].After.

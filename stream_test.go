@@ -238,6 +238,75 @@ updates {"flow":"yes"}
 	})
 }
 
+// What a function emits stands after its own start and the starts of its calls, under every durability, and is seen
+// while the function runs: but for Exit, where all is seen when it is written.
+func TestCustomPartsFollowTheStartsBeforeThem(t *testing.T) {
+	for _, d := range durabilities {
+		t.Run(d.name, func(t *testing.T) {
+			onEach(t, func(g *ground) {
+				heard := map[string]chan struct{}{}
+				for _, text := range []string{"begin", "both", "task"} {
+					heard[text] = make(chan struct{})
+					if d.mode == fermata.Exit {
+						close(heard[text])
+					}
+				}
+				emit := func(ctx context.Context, text string) error {
+					err := fermata.Emit(ctx, text)
+					<-heard[text]
+					return err
+				}
+				quiet := fermata.NewTask("quiet", func(_ context.Context, n int) (int, error) { return n, nil })
+				speak := fermata.NewTask("speak", func(ctx context.Context, n int) (int, error) { return n, emit(ctx, "task") })
+				flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+					if _, err := fermata.Version(ctx, "change", 1, 1); err != nil { // a record that nothing waits for
+						return 0, err
+					}
+					if err := emit(ctx, "begin"); err != nil {
+						return 0, err
+					}
+					if _, err := speak.Call(ctx, n); err != nil {
+						return 0, err
+					}
+					a, b := speak.Go(ctx, 1, fermata.Key("again")), quiet.Go(ctx, 2)
+					if err := emit(ctx, "both"); err != nil {
+						return 0, err
+					}
+					_, err := fermata.All(ctx, a, b)
+					return n, err
+				}, fermata.WithDurability(d.mode))
+				g.deploy(nil, flow)
+				run, err := flow.On(g.engine).Thread("1").Start(g.t.Context(), 1)
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				started, at := 0, map[string][]int{} // how many tasks had started, by text
+				for part, err := range run.Stream(g.t.Context(), nil, fermata.StreamTasks, fermata.StreamCustom) {
+					if err != nil {
+						g.t.Fatal(err)
+					}
+					if part.Mode == fermata.StreamTasks {
+						if strings.Contains(string(part.Data), `"__pregel_push"`) {
+							started++
+						}
+						continue
+					}
+					text := strings.Trim(string(part.Data), `"`)
+					if at[text] = append(at[text], started); len(at[text]) == 1 && d.mode != fermata.Exit {
+						close(heard[text])
+					}
+				}
+				again := at["task"]
+				if len(again) != 2 || again[0] != 1 || again[1] < 2 {
+					g.t.Errorf("the task's parts come after %v starts, want 1, and 2 or 3", again)
+				}
+				delete(at, "task")
+				want(g.t, "starts before what the body emits", at, map[string][]int{"begin": {0}, "both": {3}})
+			})
+		})
+	}
+}
+
 func TestStreamOfANestedEntrypoint(t *testing.T) {
 	add := fermata.NewTask("add", func(_ context.Context, n int) (int, error) { return n + 1, nil })
 	child := fermata.NewEntrypoint("child", func(ctx context.Context, n int) (string, error) {

@@ -13,8 +13,8 @@ import (
 const busSize = 1024
 
 // bus holds the latest transient events of a run that executes here. Each has
-// a place in the order of the run's records – after the last one that was committed when it came – which
-// is the same for every reader.
+// a place in the order of the run's records – after the last one that was made when it came – which
+// is the same for every reader. Readers get it when that record is written.
 type bus struct {
 	mu     sync.Mutex
 	events []Event // the latest, oldest first
@@ -59,7 +59,7 @@ func Emit(ctx context.Context, kind EventKind, data []byte) error {
 		Namespace: s.namespace(), Attempt: max(1, s.attempt), Data: data,
 	}
 	p.journal.mu.Lock()
-	e.Seq, e.Token = p.journal.sent, p.run.Token
+	e.Seq, e.Token = p.journal.next-1, p.run.Token
 	p.bus.publish(e)
 	p.journal.mu.Unlock()
 	p.engine.hub.notify(p.run.ID)
@@ -77,21 +77,28 @@ func (x *execution) begun() bool {
 }
 
 // transient returns what came to the bus after index, with the last record
-// that readers may see together with it: what comes to the bus later has its place after that. If the execution is
-// over nothing comes.
-func (x *execution) transient(index int64) (sent int64, events []Event, lost int64, over bool) {
+// that readers may see together with it: what comes to the bus later has its place after that. A reader for whom
+// something came has the records before it written. If the execution is over nothing comes.
+func (x *execution) transient(index int64) (made int64, events []Event, lost int64, over bool) {
 	select {
 	case <-x.done:
 		over = true
 	default:
 	}
-	if p := x.pass.Load(); p != nil {
-		p.journal.mu.Lock()
-		defer p.journal.mu.Unlock()
-		sent = p.journal.sent
+	p := x.pass.Load()
+	if p == nil {
+		events, lost = x.bus.after(index)
+		return 0, events, lost, over
 	}
+	p.journal.mu.Lock()
+	made = p.journal.next - 1
 	events, lost = x.bus.after(index)
-	return sent, events, lost, over
+	waits := len(events) > 0 && events[len(events)-1].Seq > p.journal.sent
+	p.journal.mu.Unlock()
+	if waits && p.journal.durability != Exit {
+		p.journal.flush()
+	}
+	return made, events, lost, over
 }
 
 // taskID identifies a call for the readers of events.

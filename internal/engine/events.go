@@ -44,7 +44,7 @@ const (
 // Event is something that happened in a run.
 type Event struct {
 	// Seq is the record that the event is derived from, or for a transient one
-	// the last record before it; Index tells transient ones of one owner of the run apart, Token the owners.
+	// the last one that was made before it; Index tells transient ones of one owner of the run apart, Token the owners.
 	Seq     int64
 	Index   int64
 	Token   int64
