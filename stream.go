@@ -20,8 +20,8 @@ type Mode string
 const (
 	// StreamUpdates: {name: result} per finished task, {"__interrupt__": [{"value", "id"}]} per pause, {entrypoint: result} at the end.
 	StreamUpdates Mode = "updates"
-	// StreamValues: the thread's value before a resumed run goes on, and the result
-	// at its end, or {"__interrupt__": […]} at a pause.
+	// StreamValues: the thread's value before a resumed run goes on, or a fork begins, and the result
+	// at its end, or {"__interrupt__": […]} at a pause. Of a run that had finished already: its result.
 	StreamValues Mode = "values"
 	// StreamCustom: what the code gives to [Emit], verbatim.
 	StreamCustom Mode = "custom"
@@ -30,7 +30,7 @@ const (
 	// StreamTasks: {"id", "name", "input", "triggers"} when the entrypoint or a task starts, {"id", "name", "error",
 	// "result", "interrupts"} when it ends.
 	StreamTasks Mode = "tasks"
-	// StreamCheckpoints: the state of the thread where the run begins, and where it has finished.
+	// StreamCheckpoints: the state of the thread where the run begins, and where it has finished; only that, if it had already.
 	StreamCheckpoints Mode = "checkpoints"
 	// StreamDebug: the events of StreamCheckpoints and StreamTasks as {"step", "timestamp", "type", "payload"}.
 	StreamDebug Mode = "debug"
@@ -182,10 +182,12 @@ func (s *stream) event(e engine.Event) {
 	s.at = s.at.next(e)
 	switch e.Kind {
 	case engine.Began:
-		s.began = e
+		if s.began = e; e.Over {
+			break
+		}
 		s.checkpoint(e, false)
 		s.task(e, "task", object{"id": e.Task, "name": e.Name, "input": s.json(e.Run.Input), "triggers": []string{"__start__"}})
-		if e.Seq > 0 {
+		if e.Seq > 0 || e.Run.Source == storage.Fork { // it goes on, or is a fork at its beginning
 			s.send(StreamValues, e, s.json(e.Data))
 		}
 	case engine.TaskStarted:
@@ -245,10 +247,12 @@ func (s *stream) rested(e engine.Event) {
 	own.Seq, own.At, own.Run = e.Seq, e.At, e.Run
 	switch e.Run.Status {
 	case Finished:
-		if s.result == nil {
-			return // nothing ran: it had finished before
+		if s.result == nil { // it finished before, or was announced before a pause
+			s.result = s.json(e.Run.Result)
 		}
-		s.ended(own, nil, object{"__end__": s.result}, nil)
+		if !s.began.Over {
+			s.ended(own, nil, object{"__end__": s.result}, nil)
+		}
 		s.send(StreamValues, own, s.result)
 		s.checkpoint(own, true)
 	case Failed:
@@ -262,19 +266,20 @@ func (s *stream) rested(e engine.Event) {
 func (s *stream) checkpoint(e engine.Event, end bool) {
 	run := &e.Run
 	at := storage.Checkpoint{Run: run.ID, End: end}
+	step := stepOf(run, at)
 	payload := object{
 		"config": checkpointConfig(run.Thread, at), "parent_config": nil, "values": s.json(e.Data),
-		"metadata": object{"source": run.Source.String(), "step": run.Step, "parents": object{}},
+		"metadata": object{"source": sourceOf(run, at), "step": step, "parents": object{}},
 		"next":     []string{run.Entrypoint},
 		"tasks":    []object{{"id": e.Task, "name": e.Name, "interrupts": s.interrupts(e.Questions), "state": nil}},
 	}
-	step := run.Step
 	if end {
-		step++
 		payload["values"], payload["next"], payload["tasks"] = s.result, []string{}, []object{}
+	}
+	switch {
+	case end && run.Input != nil:
 		payload["parent_config"] = checkpointConfig(run.Thread, storage.Checkpoint{Run: run.ID})
-		payload["metadata"] = object{"source": "loop", "step": step, "parents": object{}}
-	} else if !run.Parent.Run.IsZero() {
+	case !run.Parent.Run.IsZero():
 		payload["parent_config"] = checkpointConfig(run.Thread, run.Parent)
 	}
 	s.send(StreamCheckpoints, e, payload)

@@ -351,6 +351,135 @@ func TestStreamOfANestedEntrypoint(t *testing.T) {
 	})
 }
 
+// A finished thread that is continued has the value that it has, not the one before, and so has a fork at an end.
+func TestStreamOfARunInWhichNothingRuns(t *testing.T) {
+	flow := fermata.NewEntrypoint("flow", func(_ context.Context, n int) (int, error) { return 10 * n, nil })
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, flow)
+		thread := flow.On(g.engine).Thread("1")
+		var ends []string
+		for n := 1; n <= 2; n++ {
+			run, err := thread.Start(t.Context(), n)
+			result(t, run, err)
+			ends = append(ends, run.ID().String()+".end")
+		}
+		modes := []fermata.Mode{fermata.StreamUpdates, fermata.StreamValues, fermata.StreamTasks, fermata.StreamCheckpoints}
+		id := func(end string) string { return strings.TrimSuffix(end, ".end") }
+		config := func(id string) string {
+			return `{"configurable":{"checkpoint_id":"` + id + `","checkpoint_ns":"","thread_id":"1"}}`
+		}
+		last := func(id, parent, source string, step, value int) string {
+			return fmt.Sprintf("values %d\n"+`checkpoints {"config":%s,"metadata":{"parents":{},"source":"%s","step":%d},"next":[],"parent_config":%s,"tasks":[],"values":%d}`+"\n",
+				value, config(id), source, step, config(parent), value)
+		}
+		run, err := thread.Continue(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := script{letters: map[string]string{}}
+		for _, end := range ends {
+			plain.letters[end], plain.letters[id(end)] = end, id(end)
+		}
+		want(t, "continued", plain.print(t, streamed[int]{Run: run}, modes...), last(ends[1], id(ends[1]), "loop", 2, 20))
+		if run, err = thread.Fork(t.Context(), fermata.AtCheckpoint(ends[0])); err != nil {
+			t.Fatal(err)
+		}
+		own := run.ID().String() + ".end"
+		plain.letters[own] = own
+		fork := last(own, ends[0], "fork", 1, 10)
+		want(t, "fork at an end", plain.print(t, streamed[int]{Run: run}, modes...), fork)
+		if run, err = thread.Attach(t.Context(), run.ID()); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "attached to it", plain.print(t, streamed[int]{Run: run}, modes...), fork)
+	})
+}
+
+// A fork begins with the value that the thread has there, also where no record is shared.
+func TestValuesOfAFork(t *testing.T) {
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		return fermata.Interrupt[int](ctx, "q")
+	})
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, flow)
+		p := play(g, flow, "1")
+		p.asks(p.start(1), `"q"`)
+		p.returns(p.resume(10), 10)
+		q := p.asks(p.start(2), `"q"`)[0]
+		p.returns(p.resume(20), 20)
+		thread := p.handle()
+		const asks = `{"__interrupt__":[{"id":"#1","value":"q"}]}` + "\n"
+		for name, c := range map[string]struct {
+			point  fermata.ForkPoint
+			values string
+		}{
+			"input":           {fermata.AtCheckpoint(q.Run.String()), "10\n" + asks},
+			"before question": {fermata.BeforeQuestion(q.ID), "10\n" + asks},
+			"after question":  {fermata.AfterQuestion(q.ID), "10\n20\n"},
+		} {
+			run, err := thread.Fork(t.Context(), c.point, fermata.Supersede())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want(t, name, (&script{}).print(t, streamed[int]{Run: run}, fermata.StreamValues), c.values)
+			if run, err = thread.Attach(t.Context(), run.ID()); err != nil {
+				t.Fatal(err)
+			}
+			want(t, name+", attached", (&script{}).print(t, streamed[int]{Run: run}, fermata.StreamValues), c.values)
+		}
+	})
+}
+
+// A body returns, and a task that nobody awaits asks: the run that is resumed ends with the result that was announced.
+func TestRunThatAskedAfterItsResultEndsWithIt(t *testing.T) {
+	onEach(t, func(g *ground) {
+		t := g.t
+		announced := make(chan struct{})
+		ask := fermata.NewTask("ask", func(ctx context.Context, n int) (int, error) {
+			<-announced
+			return fermata.Interrupt[int](ctx, "q")
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+			ask.Go(ctx, n)
+			return 7, nil
+		})
+		g.deploy(nil, flow)
+		thread := flow.On(g.engine).Thread("1")
+		run, err := thread.Start(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var updates []string
+		for part, err := range run.Stream(t.Context(), nil) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if updates = append(updates, string(part.Data)); len(updates) == 1 {
+				close(announced)
+			}
+		}
+		want(t, "first update", updates[0], `{"flow":7}`)
+		if _, err := thread.State(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if run, err = thread.Resume(t.Context(), 5); err != nil {
+			t.Fatal(err)
+		}
+		want(t, "resumed", (&script{}).print(t, streamed[int]{Run: run}, fermata.StreamUpdates, fermata.StreamValues, fermata.StreamTasks),
+			`tasks {"id":"#1","input":1,"name":"flow","triggers":["__start__"]}
+values null
+tasks {"id":"#2","input":[[1],{}],"name":"ask","triggers":["__pregel_push"]}
+updates {"ask":5}
+tasks {"error":null,"id":"#2","interrupts":[],"name":"ask","result":{"__return__":5}}
+tasks {"error":null,"id":"#1","interrupts":[],"name":"flow","result":{"__end__":7}}
+values 7
+`)
+		want(t, "last checkpoint", len(partsOf(t, run, "", false, fermata.StreamCheckpoints)), 2)
+	})
+}
+
 func TestUnawaitedTaskEndsBeforeTheRunDoes(t *testing.T) {
 	onEach(t, func(g *ground) {
 		t := g.t

@@ -63,6 +63,7 @@ type Event struct {
 	// Questions of Paused; some may be settled by the time of the reading.
 	Questions []storage.Question
 	Run       storage.Run // of Began and Rested
+	Over      bool        // of Began: the run has finished already, and only Rested comes
 	Lost      int64       // of Gap, which has the place of the last one that is lost
 }
 
@@ -141,7 +142,7 @@ func (r *eventReader) read(ctx context.Context) error {
 			continue
 		}
 		if !underWay(run.Status) && r.seen == run.LastSeq {
-			if r.all {
+			if r.all && run.Status != storage.Finished { // it ended as it rested, as by a cancellation
 				run.Updated = r.at
 			} else if err := r.begin(ctx, run); err != nil {
 				return ignoreStopped(err)
@@ -242,6 +243,7 @@ func (r *eventReader) begin(ctx context.Context, run storage.Run) error {
 	}
 	r.began = true
 	e := Event{Seq: r.after, At: r.at, Kind: Began, Name: run.Entrypoint, Path: run.Entrypoint, Task: taskID(run.ID, 0), Run: run}
+	e.Over = run.Status == storage.Finished && run.LastSeq == r.after
 	if !run.Previous.IsZero() {
 		previous, err := r.engine.backend.Run(ctx, r.tenant, run.Previous)
 		if err != nil && !errors.Is(err, storage.ErrNotFound) {
