@@ -123,7 +123,7 @@ func (e *Engine) Withdraw(ctx context.Context, question ID, by Principal) error 
 
 // ExtendDeadline sets the deadline of an open question, or removes it if
 // deadline is zero, and returns the question as it is now. What happens at the deadline stays, and so do reminders.
-// Errors: [ErrInvalid] for a time that has passed; as [Engine.Answer] for a question that is not open.
+// Errors: [ErrInvalid] for a time that has passed, or is after the year 9999; as [Engine.Answer] for a question that is not open.
 func (e *Engine) ExtendDeadline(ctx context.Context, question ID, deadline time.Time) (Question, error) {
 	q, err := e.core.Extend(ctx, e.tenant, question, deadline)
 	if err != nil {

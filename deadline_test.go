@@ -107,6 +107,8 @@ func TestExtendDeadline(t *testing.T) {
 		q := g.ask(flow, "1")
 		_, err := g.engine.ExtendDeadline(g.t.Context(), q.ID, q.Asked.Add(-time.Minute))
 		wantErr(g.t, "into the past", err, fermata.ErrInvalid)
+		_, err = g.engine.ExtendDeadline(g.t.Context(), q.ID, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
+		wantErr(g.t, "to when encoding/json can't write it", err, fermata.ErrInvalid)
 		extended, err := g.engine.ExtendDeadline(g.t.Context(), q.ID, q.Deadline.Add(10*time.Hour))
 		if err != nil {
 			g.t.Fatal(err)

@@ -51,7 +51,7 @@ func (f *QuestionFilter) storage(tenant string) storage.QuestionFilter {
 type Page struct {
 	// After is the Next of the page before, in the same order; "": the first page.
 	After string
-	// Limit is the highest number of questions. Default: 100.
+	// Limit is the highest number of questions; more than 1,000 means 1,000. Default: 100.
 	Limit int
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -100,11 +101,13 @@ func TestFindQuestions(t *testing.T) {
 			"for ada":       {fermata.QuestionFilter{Name: "note", For: ada}, all(func(i int) bool { return i%4 != 2 })},
 			"for finance":   {fermata.QuestionFilter{Name: "note", For: finance}, all(func(int) bool { return true })},
 			"due":           {fermata.QuestionFilter{DueBefore: time.Now().Add(90 * time.Minute)}, all(func(i int) bool { return i%5 == 1 })},
+			"due some day":  {fermata.QuestionFilter{DueBefore: time.Date(400_000, 1, 1, 0, 0, 0, 0, time.UTC)}, all(func(i int) bool { return i%5 > 0 })},
+			"due long ago":  {fermata.QuestionFilter{DueBefore: time.Date(-400_000, 1, 1, 0, 0, 0, 0, time.UTC)}, nil},
 			"priority":      {fermata.QuestionFilter{Name: "note", MinPriority: new(1)}, all(func(i int) bool { return i%3 >= 1 })},
 			"answered":      {fermata.QuestionFilter{States: []fermata.QuestionState{fermata.QuestionAnswered}}, nil},
 			"another order": {fermata.QuestionFilter{Key: "k3", Order: fermata.ByDeadline}, all(func(i int) bool { return i == 3 })},
 		} {
-			for _, limit := range []int{1, 7, 100} {
+			for _, limit := range []int{1, 7, 100, math.MaxInt} {
 				got := g.list(c.filter, limit)
 				slices.Sort(got)
 				slices.Sort(c.want)
@@ -145,6 +148,25 @@ func TestFindQuestions(t *testing.T) {
 		_, err = g.engine.Questions(g.t.Context(), fermata.QuestionFilter{Order: fermata.ByPriority}, fermata.Page{After: page.Next})
 		wantErr(g.t, "cursor of another order", err, fermata.ErrInvalid)
 	})
+}
+
+func TestPageHasAtMostAThousandQuestions(t *testing.T) {
+	t.Parallel()
+	g := &ground{t: t, open: memoryOpener(t)}
+	flow := desk(1003)
+	g.deploy(nil, flow)
+	_, err := flow.On(g.engine).Thread("a").Invoke(t.Context(), "a")
+	want(t, "open questions", len(paused(t, err)), 1003)
+	page := fermata.Page{Limit: math.MaxInt}
+	for _, n := range []int{1000, 3} {
+		p, err := g.engine.Questions(t.Context(), fermata.QuestionFilter{}, page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "questions on the page", len(p.Questions), n)
+		page.After = p.Next
+	}
+	want(t, "cursor at the end", page.After, "")
 }
 
 // Whoever pages while people answer sees every question that stays open, once.

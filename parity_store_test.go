@@ -3,6 +3,7 @@ package fermata_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -84,17 +85,18 @@ func TestStoreSearch(t *testing.T) {
 			search *fermata.Search
 			want   []string
 		}{
-			"everything":    {nil, nil, []string{"a:1", "a:2", "a/b:3", "ab:4"}},
-			"a prefix":      {[]string{"a"}, nil, []string{"a:1", "a:2", "a/b:3"}},
-			"nothing":       {[]string{"c"}, nil, nil},
-			"equality":      {nil, &fermata.Search{Filter: map[string]any{"text": "two"}}, []string{"a:2"}},
-			"greater":       {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gt": 2}}}, []string{"a/b:3", "ab:4"}},
-			"between":       {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gte": 2, "$lte": 3}}}, []string{"a:2", "a/b:3"}},
-			"not equal":     {[]string{"a"}, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$ne": 1}}}, []string{"a:2", "a/b:3"}},
-			"both hold":     {nil, &fermata.Search{Filter: map[string]any{"text": "one", "stars": 2}}, nil},
-			"a page":        {nil, &fermata.Search{Limit: 2, Offset: 1}, []string{"a:2", "a/b:3"}},
-			"past the end":  {nil, &fermata.Search{Offset: 9}, nil},
-			"equality, $eq": {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$eq": 4}}}, []string{"ab:4"}},
+			"everything":     {nil, nil, []string{"a:1", "a:2", "a/b:3", "ab:4"}},
+			"a prefix":       {[]string{"a"}, nil, []string{"a:1", "a:2", "a/b:3"}},
+			"nothing":        {[]string{"c"}, nil, nil},
+			"equality":       {nil, &fermata.Search{Filter: map[string]any{"text": "two"}}, []string{"a:2"}},
+			"greater":        {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gt": 2}}}, []string{"a/b:3", "ab:4"}},
+			"between":        {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gte": 2, "$lte": 3}}}, []string{"a:2", "a/b:3"}},
+			"not equal":      {[]string{"a"}, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$ne": 1}}}, []string{"a:2", "a/b:3"}},
+			"both hold":      {nil, &fermata.Search{Filter: map[string]any{"text": "one", "stars": 2}}, nil},
+			"a page":         {nil, &fermata.Search{Limit: 2, Offset: 1}, []string{"a:2", "a/b:3"}},
+			"all past three": {nil, &fermata.Search{Limit: math.MaxInt, Offset: 3}, []string{"ab:4"}},
+			"past the end":   {nil, &fermata.Search{Offset: 9}, nil},
+			"equality, $eq":  {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$eq": 4}}}, []string{"ab:4"}},
 		} {
 			found, err := store.Search(ctx, test.prefix, test.search)
 			if err != nil {

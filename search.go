@@ -65,6 +65,7 @@ func (s *Store) search(ctx context.Context, prefix []string, o *Search, match fu
 		}
 		query = vectors[0]
 	}
+	o.Limit = min(o.Limit, math.MaxInt-o.Offset)
 	var found []*Item
 	filter := storage.ItemFilter{Tenant: s.engine.tenant, Prefix: prefix, Limit: 500, WithVectors: query != nil}
 	for {

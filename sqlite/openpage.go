@@ -35,9 +35,10 @@ func (s *search) merged(limit int) ([]int64, error) {
 	}
 	slices.SortFunc(found, func(a, b hit) int { return s.compare(&a, &b) })
 	found = slices.CompactFunc(found, func(a, b hit) bool { return a.k == b.k })
-	keys := make([]int64, 0, limit)
-	for _, h := range found[:min(len(found), limit)] {
-		keys = append(keys, h.k)
+	found = found[:min(len(found), limit)]
+	keys := make([]int64, len(found))
+	for i, h := range found {
+		keys[i] = h.k
 	}
 	return keys, nil
 }

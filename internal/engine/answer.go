@@ -308,6 +308,9 @@ func (e *Engine) Extend(ctx context.Context, tenant string, question storage.ID,
 	if !deadline.IsZero() && !deadline.After(e.now()) {
 		return storage.Question{}, &Error{Op: op, Reason: ErrInvalid, Err: fmt.Errorf("the deadline %s has passed", moment(deadline)), Hint: "to end a question now, withdraw it"}
 	}
+	if deadline.After(latest) {
+		return storage.Question{}, &Error{Op: op, Reason: ErrInvalid, Err: errors.New("the deadline is after the year 9999"), Hint: "for no deadline, give the zero time"}
+	}
 	q, err := e.backend.Extend(ctx, tenant, question, deadline)
 	if err != nil {
 		return storage.Question{}, questionError(op, question, err)

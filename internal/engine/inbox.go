@@ -13,22 +13,44 @@ import (
 	"github.com/fermata-go/fermata/storage"
 )
 
-// defaultPage is how many questions a page has if nothing is said.
-const defaultPage = 100
+// A page has defaultPage questions if nothing is said, and at most maxPage.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
 
-// cursor is where a page of questions ended: the key of its last one.
+// latest is the last time that a deadline may have: encoding/json writes none that is later.
+var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// cursor is where a page of questions ended: the key of its last one. Its times are in microseconds, as backends keep them.
 type cursor struct {
 	Order    storage.QuestionOrder `json:"o,omitempty"`
 	ID       storage.ID            `json:"i"`
-	Asked    time.Time             `json:"a"`
-	Deadline time.Time             `json:"d,omitzero"`
+	Asked    int64                 `json:"a"`
+	Deadline *int64                `json:"d,omitempty"`
 	Priority int                   `json:"p,omitempty"`
+}
+
+func cursorAt(order storage.QuestionOrder, q *storage.Question) cursor {
+	c := cursor{Order: order, ID: q.ID, Asked: q.Asked.UnixMicro(), Priority: q.Priority}
+	if !q.Deadline.IsZero() {
+		c.Deadline = new(q.Deadline.UnixMicro())
+	}
+	return c
+}
+
+func (c cursor) question() *storage.Question {
+	q := &storage.Question{ID: c.ID, Asked: time.UnixMicro(c.Asked).UTC(), Priority: c.Priority}
+	if c.Deadline != nil {
+		q.Deadline = time.UnixMicro(*c.Deadline).UTC()
+	}
+	return q
 }
 
 func (c cursor) String() string {
 	data, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // times of a database always encode
+		panic(err) // numbers always encode
 	}
 	return base64.RawURLEncoding.EncodeToString(data)
 }
@@ -43,7 +65,7 @@ func parseCursor(s string, order storage.QuestionOrder) (*storage.Question, erro
 	}
 	switch {
 	case err != nil:
-	case c.ID.IsZero() || c.String() != s:
+	case c.ID.IsZero() || cursorAt(c.Order, c.question()).String() != s:
 		err = errors.New("it was not made by a page")
 	case c.Order != order:
 		err = errors.New("it is of a list in another order")
@@ -51,7 +73,7 @@ func parseCursor(s string, order storage.QuestionOrder) (*storage.Question, erro
 	if err != nil {
 		return nil, &Error{Op: "questions", Reason: ErrInvalid, Err: fmt.Errorf("bad cursor %.40q: %w", s, err), Hint: "pass the cursor of the page before, with the same order"}
 	}
-	return &storage.Question{ID: c.ID, Asked: c.Asked, Deadline: c.Deadline, Priority: c.Priority}, nil
+	return c.question(), nil
 }
 
 // Questions returns a page of questions and the cursor of the next one; "" is the end.
@@ -66,8 +88,9 @@ func (e *Engine) Questions(ctx context.Context, f storage.QuestionFilter, after 
 	if f.Limit <= 0 {
 		f.Limit = defaultPage
 	}
-	limit := f.Limit
-	f.Limit++ // one more tells whether there is a next page
+	limit := min(f.Limit, maxPage)
+	f.Limit = limit + 1 // one more tells whether there is a next page
+	f.DueBefore = bounded(f.DueBefore)
 	questions, err := e.backend.ListQuestions(ctx, f)
 	if err != nil {
 		return nil, "", storageError("questions", "", storage.ID{}, err)
@@ -76,12 +99,25 @@ func (e *Engine) Questions(ctx context.Context, f storage.QuestionFilter, after 
 		return questions, "", nil
 	}
 	questions = questions[:limit]
-	last := &questions[limit-1]
-	return questions, cursor{Order: f.Order, ID: last.ID, Asked: last.Asked, Deadline: last.Deadline, Priority: last.Priority}.String(), nil
+	return questions, cursorAt(f.Order, &questions[limit-1]).String(), nil
+}
+
+// bounded is a time before which deadlines may lie, as one that every backend knows. The zero time stays.
+func bounded(t time.Time) time.Time {
+	switch first := time.Unix(0, 0).UTC(); {
+	case t.IsZero():
+		return t
+	case t.Before(first):
+		return first
+	case t.After(latest):
+		return latest.Add(time.Microsecond)
+	}
+	return t
 }
 
 // CountQuestions counts questions by their states.
 func (e *Engine) CountQuestions(ctx context.Context, f storage.QuestionFilter) (map[storage.QuestionState]int, error) {
+	f.DueBefore = bounded(f.DueBefore)
 	counts, err := e.backend.CountQuestions(ctx, f)
 	return counts, storageError("count questions", "", storage.ID{}, err)
 }
