@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,57 @@ func TestWakingProcessChecksAgain(t *testing.T) {
 		if err != nil || !strings.Contains(string(kept.Answer), "smuggled") {
 			g.t.Errorf("the answer %s, %v is not kept", kept.Answer, err)
 		}
+	})
+}
+
+// sum is a number that an answer may be; capped is another with the same schema, and a rule.
+type sum struct {
+	Cents int `json:"cents"`
+}
+
+type capped struct {
+	Cents int `json:"cents"`
+}
+
+func (c capped) Validate() error {
+	if c.Cents > 10 {
+		return errors.New("more than 10 cents")
+	}
+	return nil
+}
+
+// A declaration of another package or another engine, with the same name, takes no rule away.
+func TestTwoDeclarationsOfOneName(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		name := "twice " + g.t.Name()
+		mine := fermata.NewQuestion[string, capped](name)
+		flow := askingFlow("flow", &calls{}, func(ctx context.Context) (string, error) {
+			c, err := mine.Ask(ctx, "how much?")
+			return fmt.Sprint(c.Cents), err
+		})
+		g.deploy(nil, flow)
+		q := g.ask(flow, "1")
+		free := fermata.NewQuestion[string, sum](name)
+		refused := func(what string) {
+			g.t.Helper()
+			_, err := g.engine.Answer(g.t.Context(), q.ID, sum{99})
+			wantErr(g.t, what, err, fermata.ErrInvalidAnswer)
+		}
+		refused("where the question was asked")
+		g.deploy(nil, flow)
+		refused("where it has not been asked yet")
+		g.answer(q, sum{9})
+		want(g.t, "result", g.end(flow, "1"), "9")
+
+		other := askingFlow("other", &calls{}, func(ctx context.Context) (string, error) {
+			s, err := free.Ask(ctx, "how much?")
+			return fmt.Sprint(s.Cents), err
+		})
+		g.deploy(nil, other)
+		q = g.ask(other, "2")
+		g.answer(q, sum{99})
+		want(g.t, "result without the rule", g.end(other, "2"), "99")
 	})
 }
 

@@ -49,7 +49,7 @@ func NewQuestion[P, A any](name string, options ...QuestionOption) *QuestionType
 		}
 	}
 	if q.err == nil {
-		declare(declaration{name, reflect.TypeFor[P](), answer}, rule{q.schema, checkStored[P, A]})
+		declare(q.declaration(), rule{q.schema, checkStored[P, A]})
 	}
 	return q
 }
@@ -160,6 +160,10 @@ type declaration struct {
 	payload, answer reflect.Type
 }
 
+func (q *QuestionType[P, A]) declaration() declaration {
+	return declaration{q.name, reflect.TypeFor[P](), reflect.TypeFor[A]()}
+}
+
 // rule is how the answers of a declared question are checked.
 type rule struct {
 	schema []byte
@@ -186,25 +190,32 @@ func declare(d declaration, r rule) {
 }
 
 // checkAnswer checks an answer by the declaration of its question, if this process has one. Where several have the
-// name, that with the stored schema counts; where none of them has it, the one that there is.
+// name, that counts which this engine's code asks with; as long as it has not asked, all with the stored schema do, and
+// where none of them has it, the only one that there is.
 func (v *values) checkAnswer(q *storage.Question, answer []byte) error {
 	if q.Name == "" {
 		return nil
 	}
+	asked, _ := v.engine.core.Defined(engine.KindQuestion, q.Name).(interface{ declaration() declaration })
 	declared.RLock()
 	var rules, same []rule
-	for _, r := range declared.rules[q.Name] {
+	for d, r := range declared.rules[q.Name] {
+		if asked != nil && d != asked.declaration() {
+			continue
+		}
 		rules = append(rules, r)
 		if slices.Equal(r.schema, q.Schema) {
 			same = append(same, r)
 		}
 	}
 	declared.RUnlock()
-	if len(same) > 0 {
-		rules = same
+	if len(same) == 0 && len(rules) == 1 {
+		same = rules
 	}
-	if len(rules) != 1 {
-		return nil
+	for _, r := range same {
+		if err := r.check(v, q, answer); err != nil {
+			return err
+		}
 	}
-	return rules[0].check(v, q, answer)
+	return nil
 }

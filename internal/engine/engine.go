@@ -182,6 +182,12 @@ func (e *Engine) define(kind Kind, name string, def any) error {
 	return nil
 }
 
+// Defined is what a name means within the engine; nil if that is not known yet.
+func (e *Engine) Defined(kind Kind, name string) any {
+	def, _ := e.defs.Load(definition{kind, name})
+	return def
+}
+
 // entry finds an entrypoint of this engine.
 func (e *Engine) entry(op, name string) (*Entry, error) {
 	if entry := e.entries[name]; entry != nil {
