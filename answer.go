@@ -114,7 +114,8 @@ func (r *Receipt) Wait(ctx context.Context) ([]byte, error) {
 	return r.engine.values.json(data)
 }
 
-// Withdraw ends an open question without an answer: the code that asked gets [ErrWithdrawn].
+// Withdraw ends an open question without an answer: the code that asked gets [ErrWithdrawn]. Who may do that is the
+// caller's to decide: by need not be in the question's audience. A by without a Kind is a person.
 // Errors: as [Engine.Answer] for a principal that is none, and for a question that is not open.
 func (e *Engine) Withdraw(ctx context.Context, question ID, by Principal) error {
 	_, err := e.core.Withdraw(ctx, e.tenant, question, by)
@@ -157,7 +158,7 @@ func By(p Principal) AnswerOption {
 }
 
 // IdempotencyKey makes an answer repeatable: the same answer by the same
-// principal, sent again with the same key, gets the same [Receipt]. Another answer with the key is
+// principal (of the same Kind and Subject, on behalf of the same), sent again with the same key, gets the same [Receipt]. Another answer with the key is
 // refused with [ErrAlreadyAnswered], as without it.
 func IdempotencyKey(key string) AnswerOption {
 	return answerOption(func(a *engine.Answer) { a.Key = key })

@@ -267,9 +267,10 @@ func TestAudience(t *testing.T) {
 			_, err := g.engine.Answer(g.t.Context(), q.ID, "no", fermata.By(c.by))
 			wantErr(g.t, name, err, c.err)
 			for _, told := range questionsOf(err) {
-				if told.Payload != nil {
-					g.t.Errorf("%s is told what is asked: %s", name, told.Payload)
-				}
+				want(g.t, "what "+name+" learns of the question", told, fermata.Question{ID: q.ID, State: fermata.QuestionOpen})
+			}
+			if e, ok := errors.AsType[*fermata.Error](err); !ok || e.Thread != "" || !e.Run.IsZero() || e.Path != "" {
+				g.t.Errorf("%s is told where it is asked: %v", name, err)
 			}
 		}
 		g.answer(q, "yes", fermata.By(p{Subject: "eve", Groups: []string{"finance"}, Method: "sso"}))
@@ -287,6 +288,12 @@ func TestAudience(t *testing.T) {
 		if strings.Contains(err.Error(), "eve") {
 			g.t.Errorf("the stranger is told who won: %v", err)
 		}
+		err = g.engine.Withdraw(g.t.Context(), q.ID, p{Subject: "mallory"})
+		wantErr(g.t, "withdrawal by a stranger", err, fermata.ErrAlreadyAnswered)
+		want(g.t, "what the stranger learns", questionsOf(err)[0], fermata.Question{ID: q.ID, State: fermata.QuestionAnswered})
+		err = g.engine.Withdraw(g.t.Context(), q.ID, p{Subject: "bob"})
+		want(g.t, "winning answer", string(questionsOf(err)[0].Answer), `"yes"`)
+		wantErr(g.t, "withdrawal by a timeout", g.engine.Withdraw(g.t.Context(), q.ID, p{Kind: "timeout"}), fermata.ErrInvalid)
 	})
 }
 

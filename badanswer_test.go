@@ -225,6 +225,34 @@ func TestAnswerSentAgain(t *testing.T) {
 	})
 }
 
+// A repetition is by the same principal, for the same other one: whoever else knows the key learns nothing.
+func TestAnswerSentAgainForAnother(t *testing.T) {
+	t.Parallel()
+	type p = fermata.Principal
+	onEach(t, func(g *ground) {
+		flow := askingFlow("flow", &calls{}, func(ctx context.Context) (string, error) {
+			return fermata.Interrupt[string](ctx, "?", fermata.Groups("staff"), fermata.NotBy("ada"))
+		})
+		g.deploy(nil, flow)
+		q := g.ask(flow, "1")
+		staff, key := []string{"staff"}, fermata.IdempotencyKey("click 7")
+		bot := p{Subject: "bot", OnBehalfOf: "carol", Groups: staff}
+		g.answer(q, "yes", fermata.By(bot), key)
+		for name, by := range map[string]p{
+			"for another":          {Subject: "bot", OnBehalfOf: "dave", Groups: staff},
+			"for the excluded one": {Subject: "bot", OnBehalfOf: "ada", Groups: staff},
+			"for nobody":           {Subject: "bot", Groups: staff},
+			"of no group any more": {Subject: "bot", OnBehalfOf: "carol"},
+		} {
+			_, err := g.engine.Answer(g.t.Context(), q.ID, "yes", fermata.By(by), key)
+			wantErr(g.t, name, err, fermata.ErrAlreadyAnswered)
+		}
+		if r, err := g.engine.Answer(g.t.Context(), q.ID, "yes", fermata.By(bot), key); err != nil || !r.Repeated {
+			g.t.Errorf("the same once more: %+v, %v", r, err)
+		}
+	})
+}
+
 func TestAnswerWithoutItsQuestion(t *testing.T) {
 	onHarness(t, func(t *testing.T, o *fermatatest.Options) {
 		ctx := t.Context()

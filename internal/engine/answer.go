@@ -80,7 +80,7 @@ func (e *Engine) AnswerMany(ctx context.Context, answers []Answer) []Answered {
 			e.unsure(runs[i].Tenant, runs[i].ID, settled.Err)
 		}
 		a := &answers[i]
-		if settled.Err == nil && settled.Repeated && !sameAnswer(&settled.Question, a) {
+		if settled.Err == nil && settled.Repeated && (checkAudience(&settled.Question, a.By) != nil || !sameAnswer(&settled.Question, a)) {
 			settled.Err = &storage.SettledError{Question: settled.Question}
 		}
 		if settled.Err != nil {
@@ -95,7 +95,7 @@ func (e *Engine) AnswerMany(ctx context.Context, answers []Answer) []Answered {
 // sameAnswer reports whether a settled question was settled by this very answer: a key that
 // somebody else used, or the same person for another answer, repeats nothing.
 func sameAnswer(q *storage.Question, a *Answer) bool {
-	if q.By.Kind != a.By.Kind || q.By.Subject != a.By.Subject {
+	if q.By.Kind != a.By.Kind || q.By.Subject != a.By.Subject || q.By.OnBehalfOf != a.By.OnBehalfOf {
 		return false
 	}
 	if bytes.Equal(q.Answer, a.Value) {
@@ -128,12 +128,10 @@ func (e *Engine) checkAnswer(ctx context.Context, op string, a *Answer) (*storag
 	if q.State != storage.Open {
 		return q, nil
 	}
-	refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{*q}}
 	if err := checkAudience(q, a.By); err != nil {
-		refusal.Reason, refusal.Err, refusal.Hint = ErrNotAllowed, err, "the question stays open"
-		refusal.Questions = []storage.Question{outside(q)}
-		return nil, refusal
+		return nil, &Error{Op: op, Reason: ErrNotAllowed, Err: err, Hint: "the question stays open", Questions: []storage.Question{outside(q)}}
 	}
+	refusal := &Error{Op: op, Thread: q.Thread, Run: q.Run, Path: q.Path, Questions: []storage.Question{*q}}
 	plain := a.JSON
 	if plain == nil {
 		plain = a.Value
@@ -297,7 +295,7 @@ func (e *Engine) Withdraw(ctx context.Context, tenant string, question storage.I
 		if entry != nil {
 			e.unsure(q.Tenant, q.Run, settled.Err)
 		}
-		return nil, questionError(op, question, settled.Err)
+		return nil, refuseAnswer(op, &Answer{Question: question, By: by}, settled.Err)
 	}
 	return e.follow(ctx, entry, member, settled), nil
 }
