@@ -19,12 +19,13 @@ func (b *Backend) Acquire(ctx context.Context, a storage.Acquire) (storage.Run, 
 	var run storage.Run
 	var busy storage.BusyError
 	answer, err := b.write(ctx, what, func(bool) *call {
-		c := b.call("SELECT o_code, o_run, o_alive, o_open FROM SCHEMA.acquire_1($1, $2, $3, $4, $5, $6, $7)")
+		c := b.call("SELECT o_code, o_run, o_alive, o_open FROM SCHEMA.acquire_1($1, $2, $3, $4, $5, $6, $7, $8)")
 		c.int8(b.offset())
 		c.text(b.instance)
 		c.text(a.Tenant)
 		c.uuid(a.Run)
 		c.uuid(a.Member)
+		c.uuid(a.Owner)
 		c.int2s(statuses)
 		c.int8(attempt)
 		return c
@@ -102,11 +103,12 @@ func (b *Backend) Poll(ctx context.Context, p storage.Poll) (storage.Polled, err
 		var runs []storage.Run
 		answer, err := b.write(ctx, "poll", func(repeated bool) *call {
 			runs = nil
-			c := b.call("SELECT o_code, o_run, o_now, o_next, o_more, o_unfinished, o_notes FROM SCHEMA.poll_1($1, $2, $3, $4, $5, $6, $7)")
+			c := b.call("SELECT o_code, o_run, o_now, o_next, o_more, o_unfinished, o_notes FROM SCHEMA.poll_1($1, $2, $3, $4, $5, $6, $7, $8)")
 			c.int8(b.offset())
 			c.text(b.instance)
 			c.uuid(p.Member)
 			c.texts(p.Entrypoints)
+			c.uuids(p.Except)
 			c.int4(limit)
 			c.int8(attempt)
 			c.bool(repeated)

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -25,13 +24,21 @@ type Key struct {
 
 // The errors of opening. Each says which value of what could not be opened.
 var (
-	// ErrUnknownKey: the value was sealed with a key that the backend was not given.
-	ErrUnknownKey = errors.New("sealed with an unknown key")
+	// ErrUnknownKey: the value was sealed with a key that the backend was not given. It matches storage.ErrUnopened.
+	ErrUnknownKey error = unopened("sealed with an unknown key")
 	// ErrTampered: the value is not what the key sealed, or not for this place or tenant. It matches storage.ErrCorrupt.
 	ErrTampered = fmt.Errorf("%w: sealed value was changed", storage.ErrCorrupt)
-	// ErrPlaintext: the value is not sealed, and Options.AllowPlaintext is not set. It matches storage.ErrCorrupt.
-	ErrPlaintext = fmt.Errorf("%w: value is not sealed", storage.ErrCorrupt)
+	// ErrPlaintext: the value is not sealed, and Options.AllowPlaintext is not set. It matches storage.ErrUnopened.
+	ErrPlaintext error = unopened("value is not sealed")
 )
+
+// unopened is an error of this process's keys and options, not of the value.
+type unopened string
+
+func (e unopened) Error() string { return string(e) }
+
+// Is reports whether target is [storage.ErrUnopened].
+func (unopened) Is(target error) bool { return target == storage.ErrUnopened }
 
 // An envelope is
 //

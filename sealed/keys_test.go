@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fermata-go/fermata"
@@ -85,6 +88,98 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func TestRunIsLeftToAProcessWithItsKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		data := memory.New(nil)
+		defer data.Close()
+		flow := fermata.NewEntrypoint("flow", func(_ context.Context, in string) (string, error) { return in, nil })
+		join := func(options *fermata.Options, keys ...string) *fermata.Engine {
+			engine, err := fermata.New(seal(t, data, keys...), options, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return engine
+		}
+		web := join(&fermata.Options{Workers: -1}, "new", "old")
+		defer web.Close(ctx)
+		var log bytes.Buffer
+		late := join(&fermata.Options{Workers: 4, Logger: slog.New(slog.NewTextHandler(&log, nil))}, "old")
+		defer late.Close(ctx)
+		var runs []*fermata.Run[string]
+		for i := range 20 {
+			run, err := flow.On(web).Thread(strconv.Itoa(i)).Start(ctx, "x", fermata.Enqueue())
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs = append(runs, run)
+		}
+		time.Sleep(10 * time.Minute)
+		for _, run := range runs {
+			row, err := data.Run(ctx, "", run.ID())
+			if err != nil || row.Status != storage.Queued || row.Token > 60 || row.LastSeq > 0 {
+				t.Fatalf("run is %s, taken %d times, has %d records, %v", row.Status, row.Token, row.LastSeq, err)
+			}
+		}
+		if n := strings.Count(log.String(), "left to others"); n < 20 || n > 60 {
+			t.Errorf("%d lines in the log", n)
+		}
+		able := join(nil, "new", "old")
+		defer able.Close(ctx)
+		for _, run := range runs {
+			if got, err := run.Result(ctx); err != nil || got != "x" {
+				t.Fatalf("result %q, %v", got, err)
+			}
+			if row, err := data.Run(ctx, "", run.ID()); err != nil || row.Crashes > 0 {
+				t.Fatalf("%d crashes, %v", row.Crashes, err)
+			}
+		}
+	})
+}
+
+// An answer is accepted, though the process that accepts it can't go on with the run.
+func TestAnsweredRunIsLeftToAProcessWithItsKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		data := memory.New(nil)
+		defer data.Close()
+		whole, flow := process(t, seal(t, data, "old"))
+		if _, err := flow.On(whole).Thread("1").Invoke(ctx, "travel"); !errors.Is(err, fermata.ErrPaused) {
+			t.Fatal(err)
+		}
+		if err := whole.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		late, _ := process(t, seal(t, data, "new"))
+		questions, err := data.ListQuestions(ctx, storage.QuestionFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = late.Answer(ctx, questions[0].ID, "yes")
+		if !errors.Is(err, sealed.ErrUnknownKey) {
+			t.Errorf("answer without the key: %v", err)
+		}
+		able, flow := process(t, seal(t, data, "new", "old"))
+		if _, err := able.Answer(ctx, questions[0].ID, "yes", fermata.Enqueue()); err != nil {
+			t.Fatal(err)
+		}
+		run, err := flow.On(able).Thread("1").Attach(ctx, fermata.ID{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := run.Result(ctx); err != nil || got != "travel: yes" {
+			t.Errorf("result %q, %v", got, err)
+		}
+		for _, e := range []*fermata.Engine{late, able} {
+			if err := e.Close(ctx); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestPlaintext(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -155,7 +250,7 @@ func TestTampering(t *testing.T) {
 		if err == nil || item.Value != nil {
 			t.Errorf("%s: read as %q", what, item.Value)
 		}
-		if !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, sealed.ErrUnknownKey) {
+		if !errors.Is(err, storage.ErrCorrupt) && !errors.Is(err, storage.ErrUnopened) {
 			t.Errorf("%s: error %v", what, err)
 		}
 	}

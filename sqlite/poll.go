@@ -84,7 +84,7 @@ func (t *tx) poll(p *storage.Poll) (polled storage.Polled, err error) {
 		return polled, err
 	}
 	limit := max(p.Limit, 0)
-	found, err := t.candidates(p.Entrypoints, limit+1)
+	found, err := t.candidates(p.Entrypoints, p.Except, limit+1)
 	if err != nil {
 		return polled, err
 	}
@@ -104,14 +104,17 @@ func (t *tx) poll(p *storage.Poll) (polled storage.Polled, err error) {
 
 // candidates returns the first limit runs that may be taken: queued ones, and
 // running ones whose owner is dead.
-func (t *tx) candidates(entrypoints []string, limit int) (found []candidate, err error) {
+func (t *tx) candidates(entrypoints []string, except []storage.ID, limit int) (found []candidate, err error) {
+	read := int64(limit + len(except))
 	collect := func(q *query) error {
 		for {
 			more, err := q.next()
 			if err != nil || !more {
 				return err
 			}
-			found = append(found, candidate{n: q.colInt(0), since: q.colInt(1)})
+			if len(except) == 0 || !slices.Contains(except, q.colID(2)) {
+				found = append(found, candidate{n: q.colInt(0), since: q.colInt(1)})
+			}
 		}
 	}
 	var dead []storage.ID
@@ -126,14 +129,14 @@ func (t *tx) candidates(entrypoints []string, limit int) (found []candidate, err
 		if slices.Contains(entrypoints[:i], entrypoint) {
 			continue
 		}
-		err := collect(t.query("SELECT n, ready FROM run INDEXED BY run_queued WHERE entrypoint = ? AND ready <= ? AND status = 1 ORDER BY ready, n LIMIT ?").
-			text(entrypoint).int(t.now).int(int64(limit)))
+		err := collect(t.query("SELECT n, ready, id FROM run INDEXED BY run_queued WHERE entrypoint = ? AND ready <= ? AND status = 1 ORDER BY ready, n LIMIT ?").
+			text(entrypoint).int(t.now).int(read))
 		if err != nil {
 			return nil, err
 		}
 		for _, id := range dead {
-			err := collect(t.query("SELECT n, updated FROM run INDEXED BY run_owned WHERE owner = ? AND entrypoint = ? AND status = 2 ORDER BY n LIMIT ?").
-				blob(id[:]).text(entrypoint).int(int64(limit)))
+			err := collect(t.query("SELECT n, updated, id FROM run INDEXED BY run_owned WHERE owner = ? AND entrypoint = ? AND status = 2 ORDER BY n LIMIT ?").
+				blob(id[:]).text(entrypoint).int(read))
 			if err != nil {
 				return nil, err
 			}

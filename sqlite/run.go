@@ -71,13 +71,15 @@ func (b *Backend) Acquire(ctx context.Context, a storage.Acquire) (storage.Run, 
 		case latest.Number != r.Number:
 			return t.busy(latest)
 		case !slices.Contains(a.From, r.Status),
-			r.Status == storage.Running && r.Owner != a.Member && t.lives(r.Owner):
+			r.Status == storage.Running && r.Owner != a.Member && r.Owner != a.Owner && t.lives(r.Owner):
 			return t.busy(r)
 		}
 		if !a.Member.IsZero() {
 			return t.acquire(r, a.Member)
 		}
-		t.bury(r)
+		if !t.lives(r.Owner) {
+			t.bury(r)
+		}
 		if err := t.clearEnd(r); err != nil {
 			return err
 		}
@@ -253,7 +255,7 @@ func (r *runRow) giveUp(s storage.Status) {
 
 // acquire makes member the owner of r, and saves it.
 func (t *tx) acquire(r *runRow, member storage.ID) error {
-	if r.Owner != member {
+	if r.Owner != member && !t.lives(r.Owner) {
 		t.bury(r)
 	}
 	if err := t.clearEnd(r); err != nil {

@@ -35,6 +35,9 @@ var (
 	ErrForeign = errors.New("not a fermata database")
 	// ErrCorrupt: the database, or a row of it, can't be read as what it should be.
 	ErrCorrupt = errors.New("database corrupt")
+	// ErrUnopened: this process isn't set up to read a value, as without the key that sealed it. Another may be, so
+	// an engine gives such a run back.
+	ErrUnopened = errors.New("value can't be opened by this process")
 	// ErrReadOnly: the database can't be written.
 	ErrReadOnly = errors.New("database is read-only")
 	// ErrFull: no room to write; nothing of the request was written.

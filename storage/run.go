@@ -216,8 +216,10 @@ type Acquire struct {
 	Run    ID
 	// Member becomes the owner. Zero: the run becomes Queued instead, for any member.
 	Member ID
+	// Owner, if not zero, gives up the run that it owns, though it lives; this is no crash.
+	Owner ID
 	// From lists the statuses the run may be taken from. Running means: its
-	// owner is dead, or is Member itself. A run that is not the latest of its
+	// owner is dead, or is Member itself, or Owner. A run that is not the latest of its
 	// thread can't be taken: the *BusyError names the latest.
 	From []Status
 }
@@ -229,6 +231,8 @@ type Poll struct {
 	Entrypoints []string
 	// Limit is the highest number of runs to take; 0 takes none, but time is still kept.
 	Limit int
+	// Except are runs to leave alone.
+	Except []ID
 }
 
 // Polled is the answer to a [Poll].

@@ -340,11 +340,15 @@ const replyTime = 10 * time.Second
 func (e *Engine) poll() (next time.Time) {
 	for !e.draining.Load() {
 		e.mu.Lock()
-		free := e.options.Workers - len(e.live)
+		free := e.options.Workers - len(e.live) - len(e.later)
 		member := e.membership.ID()
 		e.mu.Unlock()
+		except := e.leftAlone()
+		if len(except) > mostLeftAlone {
+			free = 0
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
-		polled, err := e.backend.Poll(ctx, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free)})
+		polled, err := e.backend.Poll(ctx, storage.Poll{Member: member, Entrypoints: e.names, Limit: max(0, free), Except: except})
 		cancel()
 		if err != nil {
 			if e.base.Err() == nil && !errors.Is(err, storage.ErrClosed) {

@@ -76,6 +76,10 @@ func (e *Engine) drop(x *execution, run storage.Run, err error) {
 	if err == nil {
 		return
 	}
+	if errors.Is(err, storage.ErrUnopened) {
+		e.giveBack(x.member, &run, err)
+		return
+	}
 	// What is recorded is kept; the run is taken up again like any that this process could not write to.
 	// At once if that is not the same again: the caller gave up, or the run is parked then.
 	now := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, storage.ErrCorrupt)

@@ -54,6 +54,9 @@ type trouble struct {
 // longestPause bounds the pauses between attempts to load a run.
 const longestPause = time.Minute
 
+// mostLeftAlone bounds what Poll is told to leave alone. An engine that can't read more runs than that takes none for a while.
+const mostLeftAlone = 1000
+
 // trouble notes that a run could not be loaded. It reports whether that is worth a line in the log: the first time, and then rarely.
 func (e *Engine) trouble(run storage.ID) (telling bool) {
 	e.mu.Lock()
@@ -69,6 +72,12 @@ func (e *Engine) trouble(run storage.ID) (telling bool) {
 // takeUpOne takes a run up, if nobody does. The error says that it is to be tried again.
 func (e *Engine) takeUpOne(member storage.ID, o overdue) error {
 	row, err := e.backend.Run(e.base, o.run.Tenant, o.run.ID)
+	if errors.Is(err, storage.ErrUnopened) {
+		if e.running(o.run.ID) == nil {
+			e.giveBack(member, &o.run, err)
+		}
+		return nil
+	}
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil
 	}
@@ -89,6 +98,39 @@ func (e *Engine) takeUpOne(member storage.ID, o overdue) error {
 	}
 	e.adopt(member, row)
 	return nil
+}
+
+// giveBack leaves a run to processes that can read it, and alone in this one for a while.
+func (e *Engine) giveBack(owner storage.ID, run *storage.Run, why error) {
+	telling := e.trouble(run.ID)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
+	defer cancel()
+	_, err := e.backend.Acquire(ctx, storage.Acquire{Tenant: run.Tenant, Run: run.ID, Owner: owner, From: []storage.Status{storage.Running}})
+	switch {
+	case errors.Is(err, storage.ErrBusy) || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrClosed):
+		return // it isn't this process's
+	case err != nil && !errors.Is(err, storage.ErrUnopened):
+		e.retryLater(*run)
+	}
+	if telling {
+		e.log.Error("run can't be read by this process, and is left to others", "run", run.ID, "thread", run.Thread, "error", why)
+	}
+}
+
+// leftAlone lists the runs that Poll is not to give this engine, because it can't read them.
+func (e *Engine) leftAlone() (runs []storage.ID) {
+	now := time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, t := range e.troubled {
+		switch {
+		case t.until.After(now):
+			runs = append(runs, id)
+		case now.Sub(t.until) > longestPause: // another process goes on with it
+			delete(e.troubled, id)
+		}
+	}
+	return runs
 }
 
 // retire gives up the membership that polled without getting a reply: runs that

@@ -1,8 +1,8 @@
 -- What changes who owns a run.
 
--- acquire_1 gives one run to a member, or, with p_member NULL, to whoever takes it.
+-- acquire_1 gives one run to a member, or, with p_member NULL, to whoever takes it. p_owner gives up what it owns.
 CREATE FUNCTION SCHEMA.acquire_1(
-	p_offset bigint, p_from text, p_tenant text, p_run uuid, p_member uuid, p_statuses smallint[], p_attempt bigint
+	p_offset bigint, p_from text, p_tenant text, p_run uuid, p_member uuid, p_owner uuid, p_statuses smallint[], p_attempt bigint
 ) RETURNS TABLE (o_code smallint, o_run SCHEMA.run, o_alive boolean, o_open integer)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
@@ -42,7 +42,7 @@ BEGIN
 	o_alive := o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner);
 	SELECT * INTO v_latest FROM SCHEMA.run r WHERE r.tenant = o_run.tenant AND r.thread = o_run.thread ORDER BY r.n DESC LIMIT 1;
 	IF v_latest.n <> o_run.n OR NOT o_run.status = ANY (p_statuses)
-		OR o_run.status = 2 AND o_alive AND o_run.owner IS DISTINCT FROM p_member THEN
+		OR o_run.status = 2 AND o_alive AND o_run.owner IS DISTINCT FROM p_member AND o_run.owner IS DISTINCT FROM p_owner THEN
 		o_code := 2;
 		o_run := v_latest;
 		o_alive := o_run.owner IS NOT NULL AND SCHEMA.living_1(o_run.owner);
@@ -72,7 +72,7 @@ END $$;
 -- run, says when something is due next, whether there is more, and whether more time is to be kept now.
 -- With p_again it first returns what this attempt took before its answer was lost.
 CREATE FUNCTION SCHEMA.poll_1(
-	p_offset bigint, p_from text, p_member uuid, p_entrypoints text[], p_limit integer, p_attempt bigint, p_again boolean
+	p_offset bigint, p_from text, p_member uuid, p_entrypoints text[], p_except uuid[], p_limit integer, p_attempt bigint, p_again boolean
 ) RETURNS TABLE (o_code smallint, o_run SCHEMA.run, o_now timestamptz, o_next timestamptz, o_more boolean, o_unfinished boolean, o_notes text)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
@@ -135,11 +135,12 @@ BEGIN
 			SELECT x.tenant, x.n FROM (
 				SELECT q.tenant, q.n, q.ready AS since FROM unnest(p_entrypoints) AS e (name), LATERAL (
 					SELECT r.tenant, r.n, r.ready FROM SCHEMA.run r WHERE r.status = 1 AND r.entrypoint = e.name AND r.ready <= v_now
-					ORDER BY r.ready LIMIT p_limit + 100
+						AND r.id <> ALL (p_except) ORDER BY r.ready LIMIT p_limit + 100
 				) q
 				UNION ALL
 				SELECT o.tenant, o.n, o.updated FROM unnest(v_dead) AS d (id), unnest(p_entrypoints) AS e (name), LATERAL (
-					SELECT r.tenant, r.n, r.updated FROM SCHEMA.run r WHERE r.owner = d.id AND r.entrypoint = e.name AND r.status = 2 LIMIT p_limit + 100
+					SELECT r.tenant, r.n, r.updated FROM SCHEMA.run r WHERE r.owner = d.id AND r.entrypoint = e.name AND r.status = 2
+						AND r.id <> ALL (p_except) LIMIT p_limit + 100
 				) o
 			) x ORDER BY x.since, x.n LOOP
 			EXIT WHEN v_taken >= p_limit;
@@ -157,8 +158,8 @@ BEGIN
 		END LOOP;
 	END IF;
 	IF v_taken >= p_limit THEN
-		o_more := EXISTS (SELECT FROM SCHEMA.run r WHERE r.status = 1 AND r.entrypoint = ANY (p_entrypoints) AND r.ready <= v_now)
-			OR EXISTS (SELECT FROM SCHEMA.run r WHERE r.owner = ANY (v_dead) AND r.entrypoint = ANY (p_entrypoints) AND r.status = 2);
+		o_more := EXISTS (SELECT FROM SCHEMA.run r WHERE r.status = 1 AND r.entrypoint = ANY (p_entrypoints) AND r.ready <= v_now AND r.id <> ALL (p_except))
+			OR EXISTS (SELECT FROM SCHEMA.run r WHERE r.owner = ANY (v_dead) AND r.entrypoint = ANY (p_entrypoints) AND r.status = 2 AND r.id <> ALL (p_except));
 	END IF;
 	PERFORM SCHEMA.notify_1(p_from, v_lines);
 	o_notes := v_lines;

@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fermata-go/fermata/storage"
@@ -22,7 +23,7 @@ func (b *Backend) Poll(ctx context.Context, p storage.Poll) (storage.Polled, err
 	b.tick(now)
 	polled := storage.Polled{Now: now, Next: b.next()}
 	for {
-		r := b.longestWaiting(p.Entrypoints)
+		r := b.longestWaiting(p.Entrypoints, p.Except)
 		if r == nil {
 			return polled, nil
 		}
@@ -65,16 +66,21 @@ func (b *Backend) next() time.Time {
 	return next
 }
 
-func (b *Backend) longestWaiting(entrypoints []string) *run {
+func (b *Backend) longestWaiting(entrypoints []string, except []storage.ID) *run {
 	var first *run
 	for _, name := range entrypoints {
 		q := b.ready[name]
-		if q == nil || len(*q) == 0 {
+		if q == nil {
 			continue
 		}
-		r := (*q)[0]
-		if first == nil || r.at.Before(first.at) || r.at.Equal(first.at) && r.tie < first.tie {
-			first = r
+		for _, r := range *q {
+			excepted := slices.Contains(except, r.row.ID)
+			if !excepted && (first == nil || r.at.Before(first.at) || r.at.Equal(first.at) && r.tie < first.tie) {
+				first = r
+			}
+			if len(except) == 0 {
+				break // it is the first of its heap
+			}
 		}
 	}
 	return first

@@ -237,7 +237,7 @@ func (b *Backend) Acquire(ctx context.Context, a storage.Acquire) (storage.Run, 
 	if latest := r.thread.latest(); latest != r {
 		return storage.Run{}, b.busy(latest)
 	}
-	taken := r.row.Status == storage.Running && b.alive(r) && r.row.Owner != a.Member
+	taken := r.row.Status == storage.Running && b.alive(r) && r.row.Owner != a.Member && r.row.Owner != a.Owner
 	if taken || !slices.Contains(a.From, r.row.Status) {
 		return storage.Run{}, b.busy(r)
 	}

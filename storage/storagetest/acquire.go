@@ -11,6 +11,7 @@ var acquireCases = []testCase{
 	{"TakesFromTheListedStatuses", acquireListed},
 	{"RefusesOtherStatuses", acquireRefuses},
 	{"RunningOfALivingOwnerIsBusy", acquireLiving},
+	{"TakesWhatTheLivingGiveUp", acquireGivenUp},
 	{"RunningOfADeadOwner", acquireDead},
 	{"RunningOfItself", acquireItself},
 	{"NotTheLatestIsBusy", acquireNotLatest},
@@ -91,6 +92,32 @@ func acquireLiving(w *world) {
 		w.true(busy.Alive, "the owner is not alive")
 	}
 	w.append(&r, storage.Unit{})
+}
+
+func acquireGivenUp(w *world) {
+	m, other := w.join(), w.join()
+	for _, member := range []storage.Membership{nil, other} {
+		r := w.running(m)
+		a := storage.Acquire{Tenant: r.Tenant, Run: r.ID, Owner: other.ID(), From: []storage.Status{storage.Running}}
+		if member != nil {
+			a.Member = member.ID()
+		}
+		_, err := w.b.Acquire(w.ctx, a)
+		w.busy(err, r.ID, "Acquire of what somebody else owns")
+		a.Owner = m.ID()
+		got, err := w.b.Acquire(w.ctx, a)
+		w.ok(err, "Acquire of what its owner gives up")
+		w.true(got.Owner == a.Member && got.Token > r.Token && got.Crashes == 0, "owner %s, token %d, crashes %d", got.Owner, got.Token, got.Crashes)
+		w.is(w.tryAppend(unit(r, storage.Unit{})).Err, storage.ErrStale, "Append by the owner that gave up")
+		if member == nil {
+			w.true(got.Status == storage.Queued, "run is %s", got.Status)
+			p := w.poll(other, 1)
+			same(w, "runs to take", ids(p.Runs), []storage.ID{r.ID})
+			got = p.Runs[0]
+		}
+		w.true(got.Crashes == 0, "%d crashes", got.Crashes)
+		w.append(&got, storage.Unit{})
+	}
 }
 
 func acquireDead(w *world) {

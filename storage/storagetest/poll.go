@@ -12,6 +12,7 @@ import (
 var pollCases = []testCase{
 	{"TakesQueuedRuns", pollQueued},
 	{"LeavesOtherEntrypointsAlone", pollEntrypoints},
+	{"LeavesExceptedRunsAlone", pollExcept},
 	{"LimitAndMore", pollLimit},
 	{"LimitZeroStillKeepsTime", pollZero},
 	{"LongestWaitingFirst", pollOrder},
@@ -59,6 +60,30 @@ func pollEntrypoints(w *world) {
 	w.true(!p.More, "more than all")
 	w.status(b, storage.Queued)
 	same(w, "runs of b", ids(w.poll(m, 10, "b").Runs), []storage.ID{b.ID})
+}
+
+func pollExcept(w *world) {
+	dying, m := w.join(), w.join()
+	dead := w.running(dying)
+	w.kill(dying)
+	runs := []storage.ID{dead.ID}
+	for range 3 {
+		runs = append(runs, w.start(storage.Start{}).ID)
+	}
+	poll := func(limit int, except ...storage.ID) storage.Polled {
+		p, err := w.b.Poll(w.ctx, storage.Poll{Member: m.ID(), Entrypoints: []string{graph}, Limit: limit, Except: except})
+		w.ok(err, "Poll")
+		return p
+	}
+	p := poll(2, runs...)
+	w.true(len(p.Runs) == 0 && !p.More, "%d runs, more: %v, of runs that are all excepted", len(p.Runs), p.More)
+	p = poll(1, runs[0], runs[1], runs[3])
+	same(w, "runs to take", ids(p.Runs), runs[2:3])
+	w.true(!p.More, "there is more")
+	p = poll(1, runs[1])
+	w.true(len(p.Runs) == 1 && p.More, "%d runs, more: %v", len(p.Runs), p.More)
+	p = poll(3)
+	w.true(len(p.Runs) == 2 && !p.More, "%d runs, more: %v", len(p.Runs), p.More)
 }
 
 func pollLimit(w *world) {
