@@ -99,7 +99,9 @@ func Open(ctx context.Context, dsn string, options *Options) (*Backend, error) {
 	case !strings.Contains(dsn, "pool_max_conns"):
 		config.MaxConns = 8
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	var pool *pgxpool.Pool
+	config.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool { return silent(ctx, pool, p) }
+	pool, err = pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
@@ -113,7 +115,8 @@ func Open(ctx context.Context, dsn string, options *Options) (*Backend, error) {
 }
 
 // New is [Open] with a pool that the program uses for other things, too. The
-// backend never closes it. Its size limits how many calls the backend makes at once.
+// backend never closes it. Its size limits how many calls the backend makes at once. Set its PingTimeout, so that
+// connections that died without a word (a firewall forgot them) aren't waited for without end.
 func New(ctx context.Context, pool *pgxpool.Pool, options *Options) (*Backend, error) {
 	var o Options
 	if options != nil {

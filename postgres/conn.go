@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // statement puts the schema's name into sql, which names it "SCHEMA.".
@@ -124,6 +125,23 @@ func (b *Backend) once(ctx context.Context, f func(ctx context.Context, pg *pgco
 	defer conn.Release()
 	return f(ctx, conn.Conn().PgConn())
 }
+
+// silent reports whether a connection of our own pool, taken from it after a pause, is dead. One that doesn't even
+// answer was forgotten on the way to the server, and so were the others that are idle: none of them is tried.
+func silent(ctx context.Context, pool *pgxpool.Pool, p pgxpool.ShouldPingParams) bool {
+	if p.IdleDuration < time.Second {
+		return false
+	}
+	ping, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if p.Conn.Ping(ping) != nil && ctx.Err() == nil && ping.Err() != nil {
+		pool.Reset()
+	}
+	return p.Conn.IsClosed() // then the pool's own ping fails at once
+}
+
+// pingTimeout is how long a connection that was idle may take to answer.
+const pingTimeout = 3 * time.Second
 
 // patience spaces repeated attempts: the first repetition comes at once,
 // for the pool may have handed out a connection that was long dead.

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -32,7 +33,7 @@ type proxy struct {
 	replies atomic.Int64
 	mu      sync.Mutex
 	closed  bool
-	conns   map[net.Conn]struct{}
+	conns   map[net.Conn]*atomic.Bool // whether what comes from it is forgotten
 }
 
 func newProxy(t testing.TB, dsn string) *proxy {
@@ -45,7 +46,7 @@ func newProxy(t testing.TB, dsn string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, server: u.Host, conns: map[net.Conn]struct{}{}}
+	p := &proxy{listener: l, server: u.Host, conns: map[net.Conn]*atomic.Bool{}}
 	u.Host = l.Addr().String()
 	p.dsn = u.String()
 	p.wg.Go(p.accept)
@@ -68,7 +69,8 @@ func (p *proxy) accept() {
 			client.Close()
 			continue
 		}
-		if !p.keep(client) || !p.keep(server) {
+		var forgotten atomic.Bool
+		if !p.keep(client, &forgotten) || !p.keep(server, &forgotten) {
 			client.Close()
 			server.Close()
 			return
@@ -82,6 +84,9 @@ func (p *proxy) accept() {
 				n, err := client.Read(buf)
 				if err != nil {
 					return
+				}
+				if forgotten.Load() {
+					continue
 				}
 				if sent.see(buf[:n]) {
 					asked.Store(true)
@@ -98,6 +103,9 @@ func (p *proxy) accept() {
 				n, err := server.Read(buf)
 				if err != nil {
 					return
+				}
+				if forgotten.Load() {
+					continue
 				}
 				if asked.Swap(false) && p.loses() {
 					// The server has answered: the transaction is committed, and nobody hears of it.
@@ -156,11 +164,11 @@ func (p *proxy) loses() bool {
 	return false
 }
 
-func (p *proxy) keep(c net.Conn) bool {
+func (p *proxy) keep(c net.Conn, forgotten *atomic.Bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
-		p.conns[c] = struct{}{}
+		p.conns[c] = forgotten
 	}
 	return !p.closed
 }
@@ -181,6 +189,49 @@ func (p *proxy) cut() {
 	p.closed = true
 	for c := range p.conns {
 		c.Close()
+	}
+}
+
+// forget makes nothing get through the present connections any more; neither side is told.
+func (p *proxy) forget() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, forgotten := range p.conns {
+		if !forgotten.Swap(true) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestForgottenConnections: idle connections that a firewall has forgotten cost the next call one short wait
+// together; without a deadline of its own it would wait for ever.
+func TestForgottenConnections(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.DSN(t)
+	p := newProxy(t, dsn)
+	b := open(t, p.dsn, &postgres.Options{ListenDSN: dsn, Connections: 8})
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if _, err := b.ListRuns(t.Context(), storage.RunFilter{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := p.forget(); n < 2 {
+		t.Fatalf("%d connections were idle", n)
+	}
+	defer p.cut()                         // else Close waits for the dead ones to say goodbye
+	<-time.After(1100 * time.Millisecond) // a connection that was used a moment ago is trusted
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := b.ListRuns(ctx, storage.RunFilter{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Start(ctx, start(nil)); err != nil {
+		t.Error(err)
 	}
 }
 
