@@ -28,7 +28,8 @@ const (
 	// StreamMessages: what the code gives to [EmitMessage], as [chunk, metadata].
 	StreamMessages Mode = "messages"
 	// StreamTasks: {"id", "name", "input", "triggers"} when the entrypoint or a task starts, {"id", "name", "error",
-	// "result", "interrupts"} when it ends.
+	// "result", "interrupts"} when it ends. A task's input of more than 64 bytes is not recorded, and none is where values
+	// are sealed: it is null then, and the start has "input_omitted": true.
 	StreamTasks Mode = "tasks"
 	// StreamCheckpoints: the state of the thread where the run begins, and where it has finished; only that, if it had already.
 	StreamCheckpoints Mode = "checkpoints"
@@ -191,11 +192,16 @@ func (s *stream) event(e engine.Event) {
 			s.send(StreamValues, e, s.json(e.Data))
 		}
 	case engine.TaskStarted:
-		input := any([]any{[]any{s.json(e.Data)}, object{}})
-		if e.Nested {
-			input = s.json(e.Data)
+		start := object{"id": e.Task, "name": e.Name, "input": nil, "triggers": []string{"__pregel_push"}}
+		switch {
+		case e.Data == nil: // the record holds it whole only if it is small
+			start["input_omitted"] = true
+		case e.Nested:
+			start["input"] = s.json(e.Data)
+		default:
+			start["input"] = []any{[]any{s.json(e.Data)}, object{}}
 		}
-		s.task(e, "task", object{"id": e.Task, "name": e.Name, "input": input, "triggers": []string{"__pregel_push"}})
+		s.task(e, "task", start)
 	case engine.TaskFinished:
 		update := object{e.Name: s.json(e.Data)}
 		if e.Cached {

@@ -351,6 +351,32 @@ func TestStreamOfANestedEntrypoint(t *testing.T) {
 	})
 }
 
+// An input that is too large to be recorded is said to be left out, and is the same for who reads it later.
+func TestLargeInputIsSaidToBeLeftOut(t *testing.T) {
+	big := fermata.NewTask("big", func(_ context.Context, s string) (int, error) { return len(s), nil })
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		return big.Call(ctx, strings.Repeat("x", n))
+	})
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, flow)
+		for n, input := range map[int]string{62: `"input":[["` + strings.Repeat("x", 62) + `"],{}]`, 63: `"input":null,"input_omitted":true`} {
+			thread := flow.On(g.engine).Thread(fmt.Sprint(n))
+			run, err := thread.Start(t.Context(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var s script
+			live := s.print(t, streamed[int]{Run: run}, fermata.StreamTasks)
+			want(t, fmt.Sprint("start with ", n+2, " bytes"), strings.Split(live, "\n")[1], `{"id":"#2",`+input+`,"name":"big","triggers":["__pregel_push"]}`)
+			if run, err = thread.Attach(t.Context(), run.ID()); err != nil {
+				t.Fatal(err)
+			}
+			want(t, "read later", s.print(t, streamed[int]{Run: run}, fermata.StreamTasks), live)
+		}
+	})
+}
+
 // A finished thread that is continued has the value that it has, not the one before, and so has a fork at an end.
 func TestStreamOfARunInWhichNothingRuns(t *testing.T) {
 	flow := fermata.NewEntrypoint("flow", func(_ context.Context, n int) (int, error) { return 10 * n, nil })
