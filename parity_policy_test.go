@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -324,6 +325,16 @@ func TestCachedResultsWithinAndOverRuns(t *testing.T) { // S51
 		g.deploy(nil, flow) // another process
 		second := play(g, flow, "2").start([]int{1, 2})
 		want(g.t, "second", second.updates(g.t), []string{`{"__metadata__":{"cached":true},"ca":2}`, `{"__metadata__":{"cached":true},"ca":4}`, `{"cw":[2,4]}`})
+		var tasks []string
+		for _, part := range partsOf(g.t, second.run, "", false, fermata.StreamTasks) {
+			if kind := "end"; strings.Contains(string(part.Data), `"ca"`) {
+				if strings.Contains(string(part.Data), `"triggers"`) {
+					kind = "start"
+				}
+				tasks = append(tasks, kind)
+			}
+		}
+		want(g.t, "parts of the tasks", tasks, []string{"start", "start"})
 		want(g.t, "calls", c.take(), map[string]int{"ca 1": 1, "ca 2": 1})
 		if err := g.engine.ClearCache(g.t.Context(), "ca"); err != nil {
 			g.t.Fatal(err)

@@ -29,7 +29,7 @@ const (
 	StreamMessages Mode = "messages"
 	// StreamTasks: {"id", "name", "input", "triggers"} when the entrypoint or a task starts, {"id", "name", "error",
 	// "result", "interrupts"} when it ends. A task's input of more than 64 bytes is not recorded, and none is where values
-	// are sealed: it is null then, and the start has "input_omitted": true.
+	// are sealed: it is null then, and the start has "input_omitted": true. What is replayed or cached has no end.
 	StreamTasks Mode = "tasks"
 	// StreamCheckpoints: the state of the thread where the run begins, and where it has finished; only that, if it had already.
 	StreamCheckpoints Mode = "checkpoints"
@@ -208,7 +208,9 @@ func (s *stream) event(e engine.Event) {
 			update["__metadata__"] = object{"cached": true}
 		}
 		s.send(StreamUpdates, e, update)
-		s.ended(e, nil, object{"__return__": s.json(e.Data)}, nil)
+		if !e.Cached { // as for what is replayed: nothing ran
+			s.ended(e, nil, object{"__return__": s.json(e.Data)}, nil)
+		}
 	case engine.TaskFailed:
 		s.ended(e, e.Failure.Message, object{}, nil)
 	case engine.Paused:
@@ -312,15 +314,20 @@ func CheckpointID(at storage.Checkpoint) string {
 func Emit(ctx context.Context, value any) error { return emit(ctx, engine.Custom, value) }
 
 // EmitMessage sends a piece of a message – a token of a language model, say –
-// to the readers of the run's stream ([StreamMessages]). The metadata gets the
-// entries langgraph_node, the task's name, and langgraph_step. In all else it is [Emit].
+// to the readers of the run's stream ([StreamMessages]). The metadata gets what the run was started with ([Metadata]),
+// where it has no such entry of its own, and the entries langgraph_node, the task's name, and langgraph_step, which are always
+// these. In all else it is [Emit].
 func EmitMessage(ctx context.Context, chunk any, metadata map[string]any) error {
 	s, err := engine.From(ctx)
 	if err != nil {
 		return public(err)
 	}
-	full := object{"langgraph_node": s.Name(), "langgraph_step": s.Run().Step + 1}
+	full := object{}
+	for key, value := range s.Run().Metadata {
+		full[key] = value
+	}
 	maps.Copy(full, metadata)
+	full["langgraph_node"], full["langgraph_step"] = s.Name(), s.Run().Step+1
 	return emit(ctx, engine.Message, []any{chunk, full})
 }
 

@@ -307,6 +307,22 @@ func TestCustomPartsFollowTheStartsBeforeThem(t *testing.T) {
 	}
 }
 
+// The metadata of a message has the run's and the code's, and names the place of the code truly.
+func TestMetadataOfAMessage(t *testing.T) {
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		return n, fermata.EmitMessage(ctx, "token", map[string]any{"langgraph_node": "another", "langgraph_step": 99, "user": "ann", "model": "m"})
+	})
+	onEach(t, func(g *ground) {
+		g.deploy(nil, flow)
+		run, err := flow.On(g.engine).Thread("1").Start(g.t.Context(), 1, fermata.Metadata(map[string]string{"user": "bob", "team": "x"}))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		want(g.t, "message", (&script{}).print(g.t, streamed[int]{Run: run}, fermata.StreamMessages),
+			`["token",{"langgraph_node":"flow","langgraph_step":0,"model":"m","team":"x","user":"ann"}]`+"\n")
+	})
+}
+
 func TestStreamOfANestedEntrypoint(t *testing.T) {
 	add := fermata.NewTask("add", func(_ context.Context, n int) (int, error) { return n + 1, nil })
 	child := fermata.NewEntrypoint("child", func(ctx context.Context, n int) (string, error) {
