@@ -480,6 +480,7 @@ func TestReviewPayloads(t *testing.T) {
 			ReviewConfigs: []fermata.ReviewConfig{
 				{ActionName: "send", AllowedDecisions: []string{"approve", "edit"}, ArgsSchema: json.RawMessage(`{"type":"object","properties":{"n":{"type":"integer"}}}`)},
 				{ActionName: "drop", AllowedDecisions: []string{"approve", "reject"}},
+				{ActionName: "wire", AllowedDecisions: []string{"reject"}},
 			},
 		})
 		out, _ := json.Marshal(d)
@@ -487,7 +488,7 @@ func TestReviewPayloads(t *testing.T) {
 	}
 	all := fermata.HumanInterruptConfig{AllowAccept: true, AllowEdit: true, AllowIgnore: true, AllowRespond: true}
 	const request = `[{"action_request":{"action":"send","args":{"to":"ada"}},"config":{"allow_ignore":true,"allow_respond":true,"allow_edit":true,"allow_accept":true},"description":"send *it*?"}]`
-	const reviewed = `{"action_requests":[{"name":"send","args":{"n":1},"description":"first"},{"name":"drop","args":{}}],"review_configs":[{"action_name":"send","allowed_decisions":["approve","edit"],"args_schema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"action_name":"drop","allowed_decisions":["approve","reject"]}]}`
+	const reviewed = `{"action_requests":[{"name":"send","args":{"n":1},"description":"first"},{"name":"drop","args":{}}],"review_configs":[{"action_name":"send","allowed_decisions":["approve","edit"],"args_schema":{"type":"object","properties":{"n":{"type":"integer"}}}},{"action_name":"drop","allowed_decisions":["approve","reject"]},{"action_name":"wire","allowed_decisions":["reject"]}]}`
 	for name, c := range map[string]struct {
 		ask     func(context.Context) (string, error)
 		payload string
@@ -495,6 +496,10 @@ func TestReviewPayloads(t *testing.T) {
 		want    string // "": refused
 	}{
 		"accept":             {human(all), request, `[{"type":"accept","args":null}]`, `{"type":"accept","args":null}`},
+		"accept the request": {human(all), request, `[{"type":"accept","args":{"action":"send","args":{"to":"ada"}}}]`, `{"type":"accept","args":{"action":"send","args":{"to":"ada"}}}`},
+		"accept another":     {human(all), request, `[{"type":"accept","args":{"action":"send","args":{"to":"eve"}}}]`, ``},
+		"accept with a text": {human(all), request, `[{"type":"accept","args":"send it to eve"}]`, ``},
+		"edit without name":  {human(all), request, `[{"type":"edit","args":{"action":"","args":{"to":"bob"}}}]`, ``},
 		"edit":               {human(all), request, `[{"type":"edit","args":{"action":"send","args":{"to":"bob"}}}]`, `{"type":"edit","args":{"action":"send","args":{"to":"bob"}}}`},
 		"response":           {human(all), request, `[{"type":"response","args":"why?"}]`, `{"type":"response","args":"why?"}`},
 		"ignore":             {human(all), request, `[{"type":"ignore","args":null}]`, `{"type":"ignore","args":null}`},
@@ -510,7 +515,12 @@ func TestReviewPayloads(t *testing.T) {
 		"decision not allowed": {review, reviewed, `{"decisions":[{"type":"reject"},{"type":"approve"}]}`, ``},
 		"edited out of schema": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"send","args":{"n":"x"}}},{"type":"approve"}]}`, ``},
 		"edit without action":  {review, reviewed, `{"decisions":[{"type":"edit"},{"type":"approve"}]}`, ``},
-		"action without edit":  {review, reviewed, `{"decisions":[{"type":"approve","edited_action":{"name":"send","args":{}}},{"type":"approve"}]}`, ``},
+		"edit to another action": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"drop","args":{"n":"x"}}},{"type":"approve"}]}`,
+			`[{"type":"edit","edited_action":{"name":"drop","args":{"n":"x"}}},{"type":"approve"}]`},
+		"edit to a forbidden one":   {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"wire","args":{"n":2}}},{"type":"approve"}]}`, ``},
+		"edited action has no name": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"","args":{"n":2}}},{"type":"approve"}]}`, ``},
+		"edited action has no args": {review, reviewed, `{"decisions":[{"type":"edit","edited_action":{"name":"send","args":null}},{"type":"approve"}]}`, ``},
+		"action without edit":       {review, reviewed, `{"decisions":[{"type":"approve","edited_action":{"name":"send","args":{}}},{"type":"approve"}]}`, ``},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

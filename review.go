@@ -39,7 +39,7 @@ type HumanResponse struct {
 	// Type is "accept", "ignore", "response" or "edit".
 	Type string `json:"type"`
 	// Args is for "edit" an object {"action", "args"} with edited values, see [HumanResponse.Edited]; for
-	// "response" a string; for "ignore" null; for "accept" null or the request.
+	// "response" a string; for "ignore" null; for "accept" null or the very request.
 	Args any `json:"args"`
 }
 
@@ -56,7 +56,7 @@ func (r HumanResponse) Edited() (action ActionRequest, ok bool) {
 	if json.Unmarshal(data, &raw) != nil || len(raw) != 2 || raw["action"] == nil || raw["args"] == nil {
 		return action, false
 	}
-	if json.Unmarshal(data, &action) != nil || action.Args == nil {
+	if json.Unmarshal(data, &action) != nil || action.Action == "" || action.Args == nil {
 		return ActionRequest{}, false
 	}
 	return action, true
@@ -85,6 +85,10 @@ func (r HumanResponses) ValidateFor(requests []HumanInterrupt) error {
 		return fault("/0/type", response.Type+" is not allowed for this action")
 	}
 	switch response.Type {
+	case "accept":
+		if response.Args != nil && !sameJSON(response.Args, requests[0].ActionRequest) {
+			return fault("/0/args", "must be null or the request: another action is an edit")
+		}
 	case "ignore":
 		if response.Args != nil {
 			return fault("/0/args", "must be null")
@@ -99,6 +103,18 @@ func (r HumanResponses) ValidateFor(requests []HumanInterrupt) error {
 		}
 	}
 	return nil
+}
+
+// sameJSON reports whether two values are the same as JSON.
+func sameJSON(a, b any) bool {
+	var values [2]any
+	for i, v := range []any{a, b} {
+		data, err := json.Marshal(v)
+		if err != nil || json.Unmarshal(data, &values[i]) != nil {
+			return false
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
 }
 
 // JSONSchema narrows the answer to a list of one response.
@@ -157,7 +173,8 @@ type ReviewDecision struct {
 	Message string `json:"message,omitempty"`
 }
 
-// EditedAction is an action to be done instead.
+// EditedAction is an action to be done instead. It may be another one by name, unless a
+// config says that one can't be approved.
 type EditedAction struct {
 	Name string         `json:"name"`
 	Args map[string]any `json:"args"`
@@ -165,12 +182,55 @@ type EditedAction struct {
 
 // config finds what an action allows; an action without a config allows all.
 func (r *ReviewRequest) config(action string) ReviewConfig {
-	for _, c := range r.ReviewConfigs {
-		if c.ActionName == action {
-			return c
-		}
+	if c := r.own(action); c != nil {
+		return *c
 	}
 	return ReviewConfig{ActionName: action, AllowedDecisions: []string{"approve", "edit", "reject"}}
+}
+
+// own is the config of an action; nil if it has none.
+func (r *ReviewRequest) own(action string) *ReviewConfig {
+	for i := range r.ReviewConfigs {
+		if r.ReviewConfigs[i].ActionName == action {
+			return &r.ReviewConfigs[i]
+		}
+	}
+	return nil
+}
+
+// checkEdit refuses an action that is none, and one that nobody could have approved.
+func (r *ReviewRequest) checkEdit(config ReviewConfig, edited *EditedAction, fault func(pointer, message string)) error {
+	if edited.Name == "" {
+		fault("/edited_action/name", "must not be empty")
+		return nil
+	}
+	if edited.Args == nil {
+		fault("/edited_action/args", "must be an object")
+		return nil
+	}
+	if other := r.own(edited.Name); other != nil && edited.Name != config.ActionName {
+		if !slices.Contains(other.AllowedDecisions, "approve") {
+			fault("/edited_action/name", edited.Name+" can't be approved")
+			return nil
+		}
+		config = *other
+	}
+	if config.ArgsSchema == nil {
+		return nil
+	}
+	args, err := json.Marshal(edited.Args)
+	if err != nil {
+		return err
+	}
+	var invalid *schema.Error
+	if err := schema.Validate(config.ArgsSchema, args); errors.As(err, &invalid) {
+		for _, f := range invalid.Fields {
+			fault("/edited_action/args"+f.Pointer, f.Message)
+		}
+	} else if err != nil {
+		fault("/edited_action/args", err.Error())
+	}
+	return nil
 }
 
 // ValidateFor refuses what the request doesn't allow.
@@ -193,18 +253,9 @@ func (d ReviewDecisions) ValidateFor(request ReviewRequest) error {
 			fault("/edited_action", "is missing: an edit needs the edited action")
 		case decision.Type != "edit" && decision.EditedAction != nil:
 			fault("/edited_action", "goes only with the type edit")
-		case decision.Type == "edit" && config.ArgsSchema != nil:
-			args, err := json.Marshal(decision.EditedAction.Args)
-			if err != nil {
+		case decision.Type == "edit":
+			if err := request.checkEdit(config, decision.EditedAction, fault); err != nil {
 				return err
-			}
-			var invalid *schema.Error
-			if err := schema.Validate(config.ArgsSchema, args); errors.As(err, &invalid) {
-				for _, f := range invalid.Fields {
-					fault("/edited_action/args"+f.Pointer, f.Message)
-				}
-			} else if err != nil {
-				fault("/edited_action/args", err.Error())
 			}
 		}
 	}
