@@ -186,7 +186,8 @@ func Default[A any](answer A) Expiry {
 }
 
 // FailRun makes the run fail when the deadline has passed, whatever its code
-// does, with an error that matches [ErrExpired].
+// does, with an error that matches [ErrExpired]. Other questions of the same [AskAll] may still be open then; one of an
+// [AskAny] fails the run unless another was answered.
 func FailRun() Expiry {
 	return expiry(func(a *asking) error {
 		a.Details.Expire = engine.ExpireFail

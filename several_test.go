@@ -139,6 +139,43 @@ func TestAskAnyWithoutAnAnswer(t *testing.T) {
 	})
 }
 
+// A run that is to fail at a deadline doesn't wait for the other questions.
+func TestFailRunBesideOpenQuestions(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		urgent := fermata.Inline[string]("one", fermata.Deadline(time.Hour, fermata.FailRun()))
+		others := []fermata.Asking[string]{fermata.Inline[string]("two"), urgent, fermata.Inline[string]("three", fermata.Deadline(2*time.Hour, fermata.Default("d")))}
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, kind string) (string, error) {
+			if kind == "all" {
+				answers, err := fermata.AskAll(ctx, others...)
+				return fmt.Sprint(answers), err
+			}
+			i, answer, err := fermata.AskAny(ctx, others...)
+			return fmt.Sprint(i, " ", answer), err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		questions := map[string][]fermata.Question{}
+		for _, kind := range []string{"all", "any"} {
+			_, err := flow.On(g.engine).Thread(kind).Invoke(g.t.Context(), kind)
+			questions[kind] = paused(g.t, err)
+		}
+		g.advance(90 * time.Minute)
+		for kind, asked := range questions {
+			var s *fermata.State[string]
+			for s = g.rest(flow, kind); s.Status == fermata.Interrupted; s = g.rest(flow, kind) {
+				g.engine.Poke()
+			}
+			want(g.t, kind, s.Status, fermata.Failed)
+			wantErr(g.t, kind, s.Err, fermata.ErrExpired)
+			q, err := g.engine.Question(g.t.Context(), asked[0].ID)
+			if err != nil {
+				g.t.Fatal(err)
+			}
+			want(g.t, kind+": the open question", q.State, fermata.QuestionWithdrawn)
+		}
+	})
+}
+
 // expired waits until a run that waits for deadlines only has ended.
 func (g *ground) expired(flow *fermata.Entrypoint[string, string], thread string) string {
 	g.t.Helper()

@@ -98,6 +98,9 @@ func InterruptAll(ctx context.Context, asks []*Ask) ([]Outcome, error) {
 	}
 	for i := range asked {
 		if asked[i].claim.open() {
+			if err := s.overdue(asks, asked); err != nil {
+				return nil, err
+			}
 			return nil, s.suspend()
 		}
 	}
@@ -128,8 +131,13 @@ func InterruptAny(ctx context.Context, asks []*Ask) (int, *Reply, error) {
 			winner = i
 		}
 	}
-	if winner < 0 && open {
-		return 0, nil, s.suspend()
+	if winner < 0 {
+		if err := s.overdue(asks, asked); err != nil {
+			return 0, nil, err
+		}
+		if open {
+			return 0, nil, s.suspend()
+		}
 	}
 	for i := range asked {
 		s.take(asked[i].claim)
@@ -149,6 +157,22 @@ func InterruptAny(ctx context.Context, asks []*Ask) (int, *Reply, error) {
 		}
 	}
 	return 0, nil, first
+}
+
+// overdue ends the run if the time of one of the questions is over, and was the run's too.
+func (s *Scope) overdue(asks []*Ask, asked []asked) error {
+	for i := range asked {
+		c := asked[i].claim
+		if c.question == nil || c.question.State != storage.Expired {
+			continue
+		}
+		if details, err := DetailsOf(c.question); err == nil && details.Expire == ExpireFail {
+			s.take(c)
+			_, err := s.reply(asks[i], c)
+			return err
+		}
+	}
+	return nil
 }
 
 // open reports whether the claim's question waits for an answer.
