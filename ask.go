@@ -9,13 +9,16 @@ import (
 	"time"
 
 	"github.com/fermata-go/fermata/internal/engine"
+	"github.com/fermata-go/fermata/internal/schema"
+	"github.com/fermata-go/fermata/storage"
 )
 
 // asking is a question as its options add up to.
 type asking struct {
 	engine.Ask
 	answer reflect.Type
-	values *values // nil while a definition is checked
+	values *values                                                   // nil while a definition is checked
+	check  func(v *values, q *storage.Question, answer []byte) error // of a declared question
 	// Of an approval:
 	edit  bool
 	valid time.Duration
@@ -162,8 +165,9 @@ type expiry func(*asking) error
 func (e expiry) applyExpiry(a *asking) error { return e(a) }
 
 // Default gives the code an answer when the deadline has passed. A is the
-// question's answer type; another is refused ([ErrInvalid]; in a definition [ErrDefinition]), as is an answer whose
-// Validate method refuses it. Who answered is then a [Principal] of the kind "timeout".
+// question's answer type; another is refused ([ErrInvalid]; in a definition [ErrDefinition]), as is an answer that
+// a person could not give: by the schema, or by its Validate and ValidateFor methods. Who answered is then a
+// [Principal] of the kind "timeout".
 func Default[A any](answer A) Expiry {
 	return expiry(func(a *asking) error {
 		if a.answer != reflect.TypeFor[A]() {
@@ -220,11 +224,24 @@ func Inline[A any](payload any, options ...AskOption) Asking[A] {
 	}
 }
 
-// finish encodes the payload.
+// finish encodes the payload, and checks the default as an answer to it.
 func (a *asking) finish(payload any) (*engine.Ask, error) {
 	var err error
 	if a.Payload, err = a.values.encode(payload); err != nil {
 		return nil, fmt.Errorf("payload of a question: %w", err)
+	}
+	if a.Details.Default == nil {
+		return &a.Ask, nil
+	}
+	plain, err := a.values.json(a.Details.Default)
+	if err == nil {
+		err = schema.Validate(a.Schema, plain)
+	}
+	if err == nil && a.check != nil {
+		err = a.check(a.values, &storage.Question{Payload: a.Payload}, a.Details.Default)
+	}
+	if err != nil {
+		return nil, invalidOption("default: %w", public(err))
 	}
 	return &a.Ask, nil
 }

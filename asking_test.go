@@ -383,6 +383,72 @@ func TestUnique(t *testing.T) {
 	})
 }
 
+type paint string
+
+func (paint) JSONSchema() []byte { return []byte(`{"enum":["red","blue"]}`) }
+
+type bid struct {
+	Cents int `json:"cents"`
+}
+
+func (b bid) ValidateFor(limit int) error {
+	if b.Cents > limit {
+		return fmt.Errorf("must be at most %d", limit)
+	}
+	return nil
+}
+
+// A default that no person could answer is refused when it is asked with, not taken months later.
+func TestDefaultThatIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	g := &ground{t: t, open: memoryOpener(t)}
+	paints, bids := fermata.NewQuestion[string, paint]("paint"), fermata.NewQuestion[int, bid]("bid")
+	send := bank("send", &calls{})
+	edit := fermata.Deadline(time.Hour, fermata.Default(verdict{Decision: fermata.Edit, Action: &transfer{"eve", 999}}))
+	for name, c := range map[string]struct {
+		ask  func(context.Context) error
+		good bool
+	}{
+		"inline, out of the schema": {func(ctx context.Context) error {
+			_, err := fermata.Interrupt[paint](ctx, "?", fermata.Deadline(time.Hour, fermata.Default(paint("mauve"))))
+			return err
+		}, false},
+		"inline": {func(ctx context.Context) error {
+			_, err := fermata.Interrupt[paint](ctx, "?", fermata.Deadline(time.Hour, fermata.Default(paint("red"))))
+			return err
+		}, true},
+		"declared, out of the schema": {func(ctx context.Context) error {
+			_, err := paints.Ask(ctx, "?", fermata.Deadline(time.Hour, fermata.Default(paint("mauve"))))
+			return err
+		}, false},
+		"not for this payload": {func(ctx context.Context) error {
+			_, err := bids.Ask(ctx, 3, fermata.Deadline(time.Hour, fermata.Default(bid{7})))
+			return err
+		}, false},
+		"for this payload": {func(ctx context.Context) error {
+			_, err := bids.Ask(ctx, 10, fermata.Deadline(time.Hour, fermata.Default(bid{7})))
+			return err
+		}, true},
+		"an edit without leave": {func(ctx context.Context) error {
+			_, err := send.Approve(ctx, transfer{"ada", 1000}, edit)
+			return err
+		}, false},
+		"an edit": {func(ctx context.Context) error {
+			_, err := send.Approve(ctx, transfer{"ada", 1000}, edit, fermata.AllowEdit())
+			return err
+		}, true},
+	} {
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) { return "", c.ask(ctx) })
+		g.deploy(nil, flow)
+		_, err := flow.On(g.engine).Thread(name).Invoke(t.Context(), "")
+		if c.good {
+			paused(t, err)
+		} else if err == nil || !strings.Contains(err.Error(), "default: ") || !strings.Contains(err.Error(), fermata.ErrInvalid.Error()) {
+			t.Errorf("%s: error %v, want one that refuses the default", name, err)
+		}
+	}
+}
+
 func TestOptionsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
 	g := &ground{t: t, open: memoryOpener(t)}

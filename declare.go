@@ -81,7 +81,9 @@ func (q *QuestionType[P, A]) asking(payload P, apply func(*asking) error) Asking
 			if q.err != nil {
 				return nil, q.err
 			}
-			a := asking{Ask: engine.Ask{Def: q, Name: q.name, Schema: q.schema}, answer: reflect.TypeFor[A](), values: valuesOf(s)}
+			a := asking{
+				Ask: engine.Ask{Def: q, Name: q.name, Schema: q.schema}, answer: reflect.TypeFor[A](), values: valuesOf(s), check: checkStored[P, A],
+			}
 			for _, option := range q.options {
 				if err := option.applyAsk(&a); err != nil {
 					return nil, err
