@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -29,7 +30,7 @@ func transient(err error) bool {
 		unknownStatement: // it is sent again without names
 		return true
 	}
-	return pg.Code[:2] == "08"
+	return strings.HasPrefix(pg.Code, "08")
 }
 
 // sentinel reports whether err is one that the contract names.
@@ -66,6 +67,9 @@ func explain(err error) error {
 	case "22021", "22P05", "22P02":
 		return fmt.Errorf("%w: PostgreSQL keeps texts in UTF-8 without NUL: %w", storage.ErrInvalid, err)
 	case "54000":
+		if strings.Contains(pg.Routine, "Notify") { // texts are translated, names of routines are not
+			return fmt.Errorf("%w: the server's queue of notifications is full: a session that listens doesn't end its transaction; end the session: %w", storage.ErrFull, err)
+		}
 		return fmt.Errorf("%w: a name is too long for PostgreSQL: %w", storage.ErrInvalid, err)
 	case "22008":
 		return fmt.Errorf("%w: a time is out of PostgreSQL's range: %w", storage.ErrInvalid, err)

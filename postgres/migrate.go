@@ -136,6 +136,12 @@ CREATE TABLE SCHEMA.fermata_version (version integer PRIMARY KEY, migrated times
 `
 
 func (b *Backend) checkServer(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode) error {
+	// pgx refuses the simple protocol without these two before it asks the server, which would look like a lost connection.
+	for name, want := range map[string]string{"standard_conforming_strings": "on", "client_encoding": "UTF8"} {
+		if is := conn.PgConn().ParameterStatus(name); is != want {
+			return fmt.Errorf("%w: %s is %q for this role, database or address; fermata needs %q: ALTER ROLE … SET %[2]s", storage.ErrUnsupported, name, is, want)
+		}
+	}
 	var number int
 	var isolation string
 	err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('default_transaction_isolation')", mode).Scan(&number, &isolation)

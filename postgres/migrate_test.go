@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/fermata-go/fermata/internal/pgtest"
 	"github.com/fermata-go/fermata/postgres"
@@ -81,12 +82,17 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesAnotherIsolation(t *testing.T) {
+// TestOpenRefusesSettings: and says so at once.
+func TestOpenRefusesSettings(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.DSN(t)
-	_, err := postgres.Open(t.Context(), dsn+"&default_transaction_isolation=serializable", nil)
-	if !errors.Is(err, storage.ErrUnsupported) {
-		t.Errorf("error %v, want ErrUnsupported", err)
+	for name, value := range map[string]string{
+		"default_transaction_isolation": "serializable", "standard_conforming_strings": "off", "client_encoding": "LATIN1",
+	} {
+		_, err := postgres.Open(t.Context(), dsn+"&"+name+"="+value, &postgres.Options{RetryTimeout: time.Hour})
+		if !errors.Is(err, storage.ErrUnsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("error %v, want ErrUnsupported that mentions %s", err, name)
+		}
 	}
 }
 
