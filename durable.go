@@ -18,14 +18,15 @@ func Now(ctx context.Context) (time.Time, error) {
 }
 
 // Rand returns a source of random numbers that is the same live and on replay,
-// and another for each call, function and run. It is not for secrets.
+// and another for each call, function and run. A fork or a copy of a run gets the same
+// where it repeats recorded calls that may depend on it. It is not for secrets.
 func Rand(ctx context.Context) (*rand.Rand, error) {
 	r, err := engine.Rand(ctx)
 	return r, public(err)
 }
 
 // UUID returns an id that is the same live and on replay, and another for each
-// call, in the layout of UUID version 4 with the digits of [ID.String].
+// call, in the layout of UUID version 4 with the digits of [ID.String]. In forks and copies it is as [Rand].
 func UUID(ctx context.Context) (ID, error) {
 	r, err := engine.Rand(ctx)
 	if err != nil {

@@ -3,7 +3,9 @@ package fermata_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/fermata-go/fermata"
 )
@@ -125,5 +127,170 @@ func TestForkKeepsItsOwnRejection(t *testing.T) {
 		p.asks(p.answer(anew[0], verdict{Decision: fermata.Reject}), `"rejected: and now?"`)
 		p.returns(p.resume("so be it"), "rejected")
 		want(g.t, "what was done", did.take(), map[string]int{"ada 1000": 1})
+	})
+}
+
+// chance is what a function drew at one place.
+type chance struct {
+	Now  time.Time
+	Rand uint64
+	UUID fermata.ID
+}
+
+// TestForksAndCopiesReplayWhatWasDrawn: all calls get what was drawn before them, so that they park if it is another.
+func TestForksAndCopiesReplayWhatWasDrawn(t *testing.T) {
+	t.Parallel()
+	type result struct{ First, Task, AfterTask, Branch, AfterGroup, Last chance }
+	type task struct{ Before, After chance }
+	onEach(t, func(g *ground) {
+		keep := fermata.NewTask("keep", func(_ context.Context, c chance) (chance, error) {
+			g.advance(time.Second)
+			return c, nil
+		})
+		look := func(ctx context.Context) (c chance, err error) {
+			if c.Now, err = fermata.Now(ctx); err != nil {
+				return c, err
+			}
+			source, err := fermata.Rand(ctx)
+			if err != nil {
+				return c, err
+			}
+			c.Rand = source.Uint64()
+			c.UUID, err = fermata.UUID(ctx)
+			return c, err
+		}
+		draw := func(ctx context.Context, options ...fermata.CallOption) (chance, error) {
+			c, err := look(ctx)
+			if err != nil {
+				return c, err
+			}
+			return keep.Call(ctx, c, options...)
+		}
+		ask := fermata.NewTask("ask", func(ctx context.Context, payload string) (r task, err error) {
+			if r.Before, err = draw(ctx); err != nil {
+				return r, err
+			}
+			if _, err := fermata.Interrupt[string](ctx, payload); err != nil {
+				return r, err
+			}
+			r.After, err = draw(ctx)
+			return r, err
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ int) (r result, err error) {
+			if r.First, err = draw(ctx); err != nil {
+				return r, err
+			}
+			asked, err := ask.Call(ctx, "task?")
+			if err != nil {
+				return r, err
+			}
+			r.Task, r.AfterTask = asked.Before, asked.After
+			group := fermata.NewGroup(ctx)
+			group.Go(func(ctx context.Context) error {
+				if _, err := draw(ctx); err != nil {
+					return err
+				}
+				r.Branch, err = look(ctx) // only the function around it lets this be recorded
+				return err
+			})
+			if err := group.Wait(); err != nil {
+				return r, err
+			}
+			if _, err := keep.Call(ctx, r.Branch); err != nil {
+				return r, err
+			}
+			if r.AfterGroup, err = draw(ctx, fermata.Key("keyed")); err != nil {
+				return r, err
+			}
+			if _, err := fermata.Interrupt[string](ctx, "body?"); err != nil {
+				return r, err
+			}
+			r.Last, err = draw(ctx)
+			return r, err
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+
+		// same holds that two results agree in their first n places, and in no other random number.
+		same := func(what string, a, b result, n int) {
+			g.t.Helper()
+			x, y := []chance{a.First, a.Task, a.AfterTask, a.Branch, a.AfterGroup, a.Last}, []chance{b.First, b.Task, b.AfterTask, b.Branch, b.AfterGroup, b.Last}
+			want(g.t, what, y[:n], x[:n])
+			for i := n; i < len(x); i++ {
+				if x[i].Rand == y[i].Rand || x[i].UUID == y[i].UUID {
+					g.t.Errorf("%s: place %d has the same random numbers", what, i)
+				}
+			}
+		}
+		ended := func(o outcome[result]) result {
+			g.t.Helper()
+			if o.err != nil {
+				g.t.Fatal(o.err)
+			}
+			return o.value
+		}
+		p := play(g, flow, "1")
+		copied := func(from, to string) player[int, result] {
+			g.advance(time.Minute)
+			if err := g.engine.CopyThread(g.t.Context(), from, to); err != nil {
+				g.t.Fatal(err)
+			}
+			return play(g, flow, to)
+		}
+		fork := func(p player[int, result], point fermata.ForkPoint) outcome[result] {
+			g.advance(time.Minute)
+			return p.rest(p.handle().Fork(g.t.Context(), point))
+		}
+		inTask := p.asks(p.start(0), `"task?"`)[0]
+		early := copied("1", "early")
+		inBody := p.asks(p.resume(""), `"body?"`)[0]
+		late := copied("1", "late")
+		original := ended(p.resume(""))
+
+		same("fork before the question in the task", original, func() result {
+			p.asks(fork(p, fermata.BeforeQuestion(inTask.ID)), `"task?"`)
+			p.asks(p.resume(""), `"body?"`)
+			return ended(p.resume(""))
+		}(), 2)
+		same("fork after the question in the task", original, func() result {
+			p.asks(fork(p, fermata.AfterQuestion(inTask.ID)), `"body?"`)
+			return ended(p.resume(""))
+		}(), 2)
+		same("fork after the question in the body", original, ended(fork(p, fermata.AfterQuestion(inBody.ID))), 5)
+
+		again := p.asks(fork(p, fermata.BeforeQuestion(inBody.ID)), `"body?"`)[0]
+		forkCopy := copied("1", "of a fork")
+		first := ended(p.resume(""))
+		same("fork before the question in the body", original, first, 5)
+		for what, point := range map[string]fermata.ForkPoint{"before": fermata.BeforeQuestion(again.ID), "after": fermata.AfterQuestion(again.ID)} {
+			o := fork(p, point)
+			if what == "before" {
+				p.asks(o, `"body?"`)
+				o = p.resume("")
+			}
+			second := ended(o)
+			same("fork of a fork, "+what, original, second, 5)
+			same("fork of a fork and the fork, "+what, first, second, 5)
+		}
+
+		early.asks(early.goOn(), `"task?"`)
+		afterTask := early.asks(early.resume(""), `"body?"`)[0]
+		twice := copied("early", "twice")
+		once := ended(early.resume(""))
+		same("copy", original, once, 2)
+		late.asks(late.goOn(), `"body?"`)
+		same("late copy", original, ended(late.resume("")), 5)
+		forkCopy.asks(forkCopy.goOn(), `"body?"`)
+		same("copy of a fork", first, ended(forkCopy.resume("")), 5)
+		twice.asks(twice.goOn(), `"body?"`)
+		same("copy of a copy", once, ended(twice.resume("")), 5)
+		same("fork of a copy", once, ended(fork(early, fermata.AfterQuestion(afterTask.ID))), 5)
+
+		if _, err := g.engine.PruneThread(g.t.Context(), "1"); err != nil {
+			g.t.Fatal(err)
+		}
+		for i := range 2 {
+			last := copied("1", fmt.Sprint("pruned ", i))
+			same("copy of a pruned thread", ended(p.goOn()), ended(last.goOn()), 6)
+		}
 	})
 }

@@ -1,11 +1,14 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,7 +29,7 @@ func Now(ctx context.Context) (time.Time, error) {
 }
 
 // Rand returns a source of random numbers that is the same live and on replay:
-// its seed comes from the run, the scope and the number of sources drawn there.
+// its seed comes from a run, see seed, the scope and the number of sources drawn there.
 func Rand(ctx context.Context) (*rand.Rand, error) {
 	s, err := From(ctx)
 	if err != nil {
@@ -36,14 +39,57 @@ func Rand(ctx context.Context) (*rand.Rand, error) {
 		return nil, err
 	}
 	s.draws++
-	return rand.New(rand.NewChaCha8(s.hash("rand", strconv.FormatUint(s.draws, 10)))), nil
+	return rand.New(rand.NewChaCha8(hash(s.seed(), s.place, "rand", strconv.FormatUint(s.draws, 10)))), nil
 }
 
-// hash derives bytes from the run, the place of the scope and the given parts.
-func (s *Scope) hash(parts ...string) [32]byte {
+// seed is the run that made what the code draws now. That is another one than this if something that is shared, or
+// copied, may depend on it: a call that the scope has yet to make again or, as a branch shares variables
+// with the function around it, one that this function makes later.
+func (s *Scope) seed() storage.ID {
+	p := s.pass
+	if len(p.history.made) == 0 {
+		return p.run.ID
+	}
+	last, next := max(s.id, s.lastClaim), int64(math.MaxInt64)
+	p.mu.Lock()
+	for at := s; at != nil; at = at.future.scope {
+		next = min(next, at.past.after(last))
+		if at.future == nil || at.future.claim.call != KindBranch {
+			break
+		}
+	}
+	p.mu.Unlock()
+	for _, part := range p.history.made {
+		if next <= part.Seq {
+			return part.Run
+		}
+	}
+	return p.run.ID
+}
+
+// after is the first claim in the scope after a record.
+func (s *pastScope) after(seq int64) int64 {
+	first := int64(math.MaxInt64)
+	if s == nil {
+		return first
+	}
+	i, _ := slices.BinarySearchFunc(s.calls, seq+1, func(c *pastClaim, seq int64) int { return cmp.Compare(c.seq, seq) })
+	if i < len(s.calls) {
+		first = s.calls[i].seq
+	}
+	for _, c := range s.keyed {
+		if c.seq > seq {
+			first = min(first, c.seq)
+		}
+	}
+	return first
+}
+
+// hash derives bytes from a run and the given parts.
+func hash(run storage.ID, parts ...string) [32]byte {
 	h := sha256.New()
-	h.Write(s.pass.run.ID[:])
-	for _, part := range append([]string{s.place}, parts...) {
+	h.Write(run[:])
+	for _, part := range parts {
 		var size [8]byte
 		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
 		h.Write(size[:])
@@ -59,7 +105,7 @@ func CallID(ctx context.Context) (storage.ID, error) {
 	if err != nil {
 		return storage.ID{}, err
 	}
-	sum := s.hash("call", string(s.witness))
+	sum := hash(s.pass.run.ID, s.place, "call", string(s.witness))
 	return storage.ID(sum[:16]), nil
 }
 

@@ -216,7 +216,7 @@ func (e *Engine) leave() { e.taking.Done() }
 
 // launch executes a run that the backend has given to member. It returns nil
 // if the engine has closed meanwhile: the run is then that of a member that left.
-func (e *Engine) launch(entry *Entry, member storage.ID, loaded storage.Loaded, skip bool) *execution {
+func (e *Engine) launch(entry *Entry, member storage.ID, loaded recording, skip bool) *execution {
 	x, mine := e.hold(e.base, entry, member, loaded.Run, skip)
 	if mine {
 		e.begin(x, loaded)

@@ -47,7 +47,7 @@ type Output struct {
 }
 
 // main runs passes until the run comes to rest.
-func (x *execution) main(loaded storage.Loaded) {
+func (x *execution) main(loaded recording) {
 	defer close(x.done)
 	ctx, end := x.engine.observeRun(&loaded.Run)
 	x.base = ctx
@@ -75,7 +75,7 @@ func (x *execution) main(loaded storage.Loaded) {
 	}
 }
 
-func (x *execution) newPass(loaded *storage.Loaded) (*pass, error) {
+func (x *execution) newPass(loaded *recording) (*pass, error) {
 	if x.unreadable != nil {
 		return nil, storageError("load", loaded.Run.Thread, loaded.Run.ID, x.unreadable)
 	}
@@ -131,7 +131,7 @@ func (e *Engine) setup(base context.Context, run *storage.Run) (ctx context.Cont
 }
 
 // refuse parks a run whose log can't be read. The log is left as it is.
-func (x *execution) refuse(loaded *storage.Loaded, err error) {
+func (x *execution) refuse(loaded *recording, err error) {
 	x.engine.log.Error("run can't be replayed", "run", loaded.Run.ID, "thread", loaded.Run.Thread, "error", err)
 	x.parkAfter(loaded.Run, loaded.Run.LastSeq, &Parked{Reason: "unreadable", Message: err.Error()})
 }
@@ -176,7 +176,7 @@ type ending struct {
 
 // body runs the entrypoint's function once, and waits for all that it started.
 func (x *execution) body(p *pass) ending {
-	root := p.newScope(opener{path: p.entry.Name, now: p.run.Created}, nil, p.entry.Policy.retries())
+	root := p.newScope(opener{path: p.entry.Name, now: p.history.origin}, nil, p.entry.Policy.retries())
 	var e ending
 	e.scope = root
 	p.checkAnswers()

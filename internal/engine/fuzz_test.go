@@ -153,7 +153,7 @@ func FuzzHistory(f *testing.F) {
 		questions, _ := backend.ListQuestions(t.Context(), storage.QuestionFilter{})
 		e := &Engine{backend: backend}
 		allocates(t, 4<<20+4096*len(data), func() {
-			h, err := readHistory(&storage.Loaded{Run: backend.run, Records: backend.records, Questions: questions})
+			h, err := readHistory(&recording{Loaded: storage.Loaded{Run: backend.run, Records: backend.records, Questions: questions}})
 			if err != nil {
 				if !errors.Is(err, storage.ErrCorrupt) {
 					t.Fatalf("error %v is not of a kind", err)

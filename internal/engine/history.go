@@ -17,8 +17,8 @@ type history struct {
 	sites    sites
 	last     int64           // sequence of the last record
 	paused   int64           // sequence of the last pause
-	origin   time.Time       // when the run was made
-	shared   int64           // records up to here are those of the run that this one is a fork of
+	made     []storage.Part  // see recording
+	origin   time.Time       // see recording
 	versions map[string]int  // of changes
 	body     *record         // the recordReturn, if the body's value was announced already
 	used     map[int64]int64 // claim of an approval to the claim that it was spent on
@@ -55,12 +55,12 @@ type pastClaim struct {
 }
 
 // readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].
-func readHistory(loaded *storage.Loaded) (*history, error) {
+func readHistory(loaded *recording) (*history, error) {
 	h := &history{
 		scopes: map[int64]*pastScope{},
 		claims: make(map[int64]*pastClaim, len(loaded.Records)/2),
-		origin: loaded.Run.Created,
-		shared: loaded.Run.ForkSeq,
+		made:   loaded.made,
+		origin: loaded.origin,
 	}
 	slab := make([]pastClaim, 0, len(loaded.Records))
 	for _, stored := range loaded.Records {
@@ -150,9 +150,6 @@ func (h *history) apply(r record, stored storage.Record) error {
 	switch r.kind {
 	case recordOutcome:
 		c.done, c.failed, c.cached, c.data, c.doneAt = true, r.failed, r.cached, r.data, h.origin.Add(time.Duration(r.at)*time.Millisecond)
-		if stored.Seq <= h.shared {
-			c.doneAt = stored.At // r.at counts from the beginning of another run
-		}
 	case recordAsk:
 		// The question that was asked anew bears the sequence of this record.
 		h.claims[stored.Seq] = c

@@ -3,14 +3,26 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/fermata-go/fermata/storage"
 )
 
+// recording is a run with what it takes to replay it.
+type recording struct {
+	storage.Loaded
+	// made says who made the records that are not the run's own: those that it shares as a fork, or has as a copy.
+	made []storage.Part
+	// origin is when the first of them was begun; a copy is as old as what it is a copy of.
+	origin time.Time
+}
+
 // load reads a run for replay. Of a fork, the questions of the runs that it
 // shares records with come along.
-func (e *Engine) load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
+func (e *Engine) load(ctx context.Context, tenant string, run storage.ID) (recording, error) {
 	loaded, err := e.backend.Load(ctx, tenant, run)
+	r := recording{Loaded: loaded, made: loaded.Run.Copied, origin: loaded.Run.Created}
 	for at := loaded.Run; err == nil && at.ForkSeq > 0; {
 		var questions []storage.Question
 		if questions, err = e.questionsOf(ctx, tenant, at.Parent.Run); err != nil {
@@ -18,15 +30,25 @@ func (e *Engine) load(ctx context.Context, tenant string, run storage.ID) (stora
 		}
 		for _, q := range questions {
 			if q.Seq <= at.ForkSeq {
-				loaded.Questions = append(loaded.Questions, q)
+				r.Questions = append(r.Questions, q)
 			}
 		}
 		shared := at.ForkSeq
 		if at, err = e.backend.Run(ctx, tenant, at.Parent.Run); err == nil {
+			r.inherit(&at, shared)
 			at.ForkSeq = min(at.ForkSeq, shared)
 		}
 	}
-	return loaded, err
+	return r, err
+}
+
+// inherit notes whose the records are that a fork shares with its parent.
+func (r *recording) inherit(parent *storage.Run, shared int64) {
+	made := append(slices.Clone(parent.Copied), storage.Part{Run: parent.ID, Seq: shared})
+	for i := range made {
+		made[i].Seq = min(made[i].Seq, shared)
+	}
+	r.made, r.origin = append(made, r.made...), parent.Created
 }
 
 // Lineage reads the runs of a thread, newest first, from before the run with the given number (0: the newest).

@@ -51,7 +51,7 @@ func (e *Engine) release(run storage.ID, x *execution) {
 }
 
 // begin executes a run that is held, as it was loaded since.
-func (e *Engine) begin(x *execution, loaded storage.Loaded) {
+func (e *Engine) begin(x *execution, loaded recording) {
 	if x.unreadable == nil {
 		e.mu.Lock()
 		delete(e.troubled, loaded.Run.ID)
@@ -103,7 +103,7 @@ func (e *Engine) execute(ctx context.Context, entry *Entry, member storage.ID, r
 	switch {
 	case errors.Is(err, storage.ErrCorrupt):
 		e.trouble(run.ID) // which counts if it can't be parked either
-		x.unreadable, loaded = err, storage.Loaded{Run: run}
+		x.unreadable, loaded = err, recording{Loaded: storage.Loaded{Run: run}}
 	case err != nil:
 		e.drop(x, run, err)
 		return nil

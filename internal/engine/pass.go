@@ -52,11 +52,11 @@ type waiting struct {
 	claim *pastClaim
 }
 
-// clock is the time now as records of outcomes have it; at is its inverse.
-func (p *pass) clock() int64 { return p.engine.now().Sub(p.run.Created).Milliseconds() }
+// clock is the time now as records of outcomes have it, also those that other runs share; at is its inverse.
+func (p *pass) clock() int64 { return p.engine.now().Sub(p.history.origin).Milliseconds() }
 
 func (p *pass) at(clock int64) time.Time {
-	return p.run.Created.Add(time.Duration(max(0, clock)) * time.Millisecond)
+	return p.history.origin.Add(time.Duration(max(0, clock)) * time.Millisecond)
 }
 
 // stopped returns why the run makes no more durable calls, or nil.

@@ -84,7 +84,7 @@ func (e *Engine) Repair(ctx context.Context, tenant, thread string, repair Repai
 	return h, nil
 }
 
-func (e *Engine) repair(loaded *storage.Loaded, d *Divergence, records []record) error {
+func (e *Engine) repair(loaded *recording, d *Divergence, records []record) error {
 	h, err := readHistory(loaded)
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
 	case started.Existing:
 		h.execution = e.running(started.Run.ID)
 	case !run.Owner.IsZero():
-		loaded := storage.Loaded{Run: started.Run, Previous: started.Previous}
+		loaded := recording{Loaded: storage.Loaded{Run: started.Run, Previous: started.Previous}, origin: started.Run.Created}
 		if r.ForkSeq > 0 {
 			if loaded, err = e.load(ctx, r.Tenant, run.ID); err != nil {
 				e.unsure(r.Tenant, run.ID, err)
@@ -254,7 +254,7 @@ func (e *Engine) Continue(ctx context.Context, r ContinueRequest) (*Handle, erro
 
 // reattempt records a new attempt of a failed run: of its body, and of each
 // failed call in the error down to where it came from.
-func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
+func (e *Engine) reattempt(loaded *recording, failure *Failure) error {
 	h, err := readHistory(loaded)
 	if err != nil {
 		return err
@@ -275,7 +275,7 @@ func (e *Engine) reattempt(loaded *storage.Loaded, failure *Failure) error {
 }
 
 // extend appends a unit to a loaded run that this engine owns and does not execute yet.
-func (e *Engine) extend(loaded *storage.Loaded, unit storage.Unit) error {
+func (e *Engine) extend(loaded *recording, unit storage.Unit) error {
 	run := &loaded.Run
 	unit.Tenant, unit.Run, unit.Token, unit.First = run.Tenant, run.ID, run.Token, run.LastSeq+1
 	committed, err := e.backend.Append(context.Background(), []storage.Unit{unit})
