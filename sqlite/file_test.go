@@ -227,6 +227,30 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
+// TestDamagedKeysEnd: a key that is greater than itself as it is read doesn't send those who go through keys in circles.
+func TestDamagedKeysEnd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "work.db")
+	b, err := Open(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownedRun(t, b, join(t, b))
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	script(t, path, "UPDATE run SET thread = CAST(thread AS BLOB), owner = CAST(owner || x'00' AS BLOB)")
+	b = openAt(t, path, nil)
+	if _, err := b.ListThreads(ctx, storage.ThreadFilter{Limit: 1 << 30, Entrypoint: "none"}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("ListThreads: %v, want ErrCorrupt", err)
+	}
+	if _, err := b.Poll(ctx, storage.Poll{Member: join(t, b), Entrypoints: []string{"graph"}, Limit: 1}); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("Poll: %v, want ErrCorrupt", err)
+	}
+}
+
 // TestFileIsGone: what is written to a file that nobody can open any more isn't reported as done.
 func TestFileIsGone(t *testing.T) {
 	t.Parallel()

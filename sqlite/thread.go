@@ -124,6 +124,9 @@ func nextThread(c *conn, tenant, after string) (next string, err error) {
 			return "", err
 		}
 	}
+	if next != "" && next <= after {
+		return "", fmt.Errorf("sqlite: %w: thread %.80q comes after thread %.80q", storage.ErrCorrupt, next, after)
+	}
 	return next, nil
 }
 

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,11 +196,16 @@ func (w *watchers) someoneDied(known map[storage.ID]bool) bool {
 func eachOwner(c *conn, f func(storage.ID)) error {
 	var last storage.ID
 	for {
+		next := last
 		found, err := c.query("SELECT owner FROM run WHERE status = 2 AND owner > ? ORDER BY owner LIMIT 1").
-			blob(last[:]).first(func(q *query) { last = q.colID(0) })
+			blob(last[:]).first(func(q *query) { next = q.colID(0) })
 		if err != nil || !found {
 			return err
 		}
+		if bytes.Compare(next[:], last[:]) <= 0 {
+			return fmt.Errorf("sqlite: %w: owner %s comes after owner %s", storage.ErrCorrupt, next, last)
+		}
+		last = next
 		f(last)
 	}
 }
