@@ -35,7 +35,7 @@ type QuestionFilter struct {
 	DueBefore  time.Time
 	// MinPriority: of this priority or a higher one, as new(5); nil: of any.
 	MinPriority *int
-	// For: only what this principal may answer. Subject and Groups count.
+	// For: only what this principal may answer. Subject, Groups and OnBehalfOf count.
 	For   *Principal
 	Order QuestionOrder
 }

@@ -150,6 +150,31 @@ func TestFindQuestions(t *testing.T) {
 	})
 }
 
+// The inbox of somebody is what he may answer, and nothing else.
+func TestInboxOfAPrincipal(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		flow := askingFlow("flow", &calls{}, func(ctx context.Context) (string, error) {
+			return fermata.Interrupt[string](ctx, "?", fermata.Groups("staff"), fermata.NotBy("ada"))
+		})
+		g.deploy(nil, flow)
+		for i, p := range []fermata.Principal{
+			{},
+			{Groups: []string{"staff"}},
+			{Subject: "ada", Groups: []string{"staff"}},
+			{Subject: "bot", OnBehalfOf: "ada", Groups: []string{"staff"}},
+			{Subject: "bot", OnBehalfOf: "bob", Groups: []string{"staff"}},
+			{Subject: "bot", OnBehalfOf: "bob"},
+		} {
+			thread := fmt.Sprint(i)
+			q := g.ask(flow, thread)
+			listed := len(g.list(fermata.QuestionFilter{Thread: thread, For: &p, States: []fermata.QuestionState{fermata.QuestionOpen}}, 10)) > 0
+			_, err := g.engine.Answer(g.t.Context(), q.ID, "x", fermata.By(p))
+			want(g.t, fmt.Sprintf("listed for %+v, as the answer has it: %v", p, err), listed, err == nil)
+		}
+	})
+}
+
 func TestPageHasAtMostAThousandQuestions(t *testing.T) {
 	t.Parallel()
 	g := &ground{t: t, open: memoryOpener(t)}

@@ -215,7 +215,14 @@ func filterQuestions(q *query, f *storage.QuestionFilter, p part) {
 		case forSome:
 			q.where("q.audience && ", answers)
 		}
-		q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))
+		switch {
+		case f.For.Subject == "":
+			q.where("q.not_by IS NULL")
+		case f.For.OnBehalfOf != "":
+			q.where("q.not_by IS NULL OR NOT q.not_by && ", textsArg([]string{f.For.Subject, f.For.OnBehalfOf}))
+		default:
+			q.where("q.not_by IS NULL OR NOT q.not_by @> ", textsArg([]string{f.For.Subject}))
+		}
 	}
 }
 

@@ -54,6 +54,9 @@ func (s *search) plain() bool {
 	if f.Thread != "" || !f.Run.IsZero() || f.Entrypoint != "" || f.Name != "" || f.Key != "" || len(f.Tags) > 1 {
 		return false
 	}
+	if f.For != nil && (f.For.Subject == "" || f.For.OnBehalfOf != "") {
+		return false // more than one exclusion may count
+	}
 	if f.MinPriority != nil && !f.DueBefore.IsZero() || f.For != nil && (len(f.Tags) > 0 || !s.onlyOpen()) {
 		return false
 	}
@@ -415,7 +418,7 @@ func (s *search) matchRun(h *hit) (*hit, error) {
 
 // admits reports whether a principal may answer.
 func (a *audience) admits(p *storage.Principal) bool {
-	if slices.Contains(a.NotBy, p.Subject) {
+	if len(a.NotBy) > 0 && (p.Subject == "" || slices.Contains(a.NotBy, p.Subject) || slices.Contains(a.NotBy, p.OnBehalfOf)) {
 		return false
 	}
 	return len(a.Users)+len(a.Groups) == 0 || slices.Contains(a.Users, p.Subject) ||

@@ -144,7 +144,7 @@ type QuestionFilter struct {
 	// MinPriority: this priority or a higher one; nil: any.
 	MinPriority *int
 	// For lists what this principal may answer: no audience, or one that has
-	// the subject or one of the groups; and the subject not in NotBy.
+	// the subject or one of the groups; and no NotBy, or a subject, and neither it nor OnBehalfOf is in NotBy.
 	For *Principal
 
 	Order QuestionOrder

@@ -120,7 +120,7 @@ func match(q *storage.Question, f *storage.QuestionFilter) bool {
 }
 
 func mayAnswer(q *storage.Question, p *storage.Principal) bool {
-	if slices.Contains(q.NotBy, p.Subject) {
+	if len(q.NotBy) > 0 && (p.Subject == "" || slices.Contains(q.NotBy, p.Subject) || slices.Contains(q.NotBy, p.OnBehalfOf)) {
 		return false
 	}
 	return len(q.Users) == 0 && len(q.Groups) == 0 ||

@@ -156,17 +156,24 @@ func listAudience(w *world) {
 		{storage.Principal{Subject: "carol", Groups: []string{"dev", "ops"}}, []string{"eve or ops", "everyone", "everyone but ada", "ops", "ops but eve"}},
 		{storage.Principal{Subject: "eve", Groups: []string{"ops"}}, []string{"eve or ops", "everyone", "everyone but ada", "ops"}},
 		{storage.Principal{Subject: "eve"}, []string{"eve or ops", "everyone", "everyone but ada"}},
-		{storage.Principal{Groups: []string{"admins"}}, []string{"everyone", "everyone but ada", "ops"}},
+		{storage.Principal{Groups: []string{"admins"}}, []string{"everyone", "ops"}},
 		{storage.Principal{Subject: "ops"}, []string{"everyone", "everyone but ada"}},
-		{storage.Principal{Groups: []string{"ada"}}, []string{"everyone", "everyone but ada"}},
+		{storage.Principal{Groups: []string{"ada"}}, []string{"everyone"}},
+		{storage.Principal{}, []string{"everyone"}},
+		{storage.Principal{Subject: "bob", OnBehalfOf: "ada"}, []string{"ada and bob", "everyone"}},
+		{storage.Principal{Subject: "bob", OnBehalfOf: "eve", Groups: []string{"ops"}}, []string{"ada and bob", "eve or ops", "everyone", "everyone but ada", "ops"}},
+		{storage.Principal{OnBehalfOf: "bob"}, []string{"everyone"}},
 	} {
-		f := storage.QuestionFilter{For: &c.who}
-		names := questionNames(w.list(f))
-		slices.Sort(names)
-		same(w, fmt.Sprintf("for %q of %q", c.who.Subject, c.who.Groups), names, c.want)
-		counts, err := w.b.CountQuestions(w.ctx, storage.QuestionFilter{Tenant: tenant, For: &c.who})
-		w.ok(err, "CountQuestions")
-		w.true(counts[storage.Open] == len(c.want), "count %d, want %d", counts[storage.Open], len(c.want))
+		for _, states := range [][]storage.QuestionState{nil, {storage.Open}} {
+			f := storage.QuestionFilter{States: states, For: &c.who}
+			names := questionNames(w.list(f))
+			slices.Sort(names)
+			same(w, fmt.Sprintf("for %q of %q on behalf of %q in states %v", c.who.Subject, c.who.Groups, c.who.OnBehalfOf, states), names, c.want)
+			f.Tenant = tenant
+			counts, err := w.b.CountQuestions(w.ctx, f)
+			w.ok(err, "CountQuestions")
+			w.true(counts[storage.Open] == len(c.want), "count %d, want %d", counts[storage.Open], len(c.want))
+		}
 	}
 }
 
@@ -303,6 +310,8 @@ func listPagesOfSome(w *world) {
 		"open, for all":   {States: open, For: &storage.Principal{Subject: "mallory"}},
 		"open, due, bob":  {States: open, DueBefore: due, For: &storage.Principal{Subject: "bob"}},
 		"open, urgent, b": {States: open, MinPriority: new(0), For: &storage.Principal{Subject: "bob", Groups: []string{"dev"}}},
+		"open, for ops":   {States: open, For: &storage.Principal{Groups: []string{"ops"}}},
+		"open, for two":   {States: open, For: &storage.Principal{Subject: "bob", OnBehalfOf: "eve", Groups: []string{"dev"}}},
 		"open, for eve":   {States: open, For: &storage.Principal{Subject: "eve", Groups: []string{"ops", "none"}}},
 		"open, tag, eve":  {States: open, Tags: []string{"even"}, For: &storage.Principal{Subject: "eve"}},
 		"open, due, for":  {States: open, DueBefore: due, For: &storage.Principal{Subject: "eve", Groups: []string{"ops"}}},
@@ -347,7 +356,7 @@ func selected(q *storage.Question, f *storage.QuestionFilter) bool {
 		return true
 	}
 	inGroup := slices.ContainsFunc(f.For.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })
-	return !slices.Contains(q.NotBy, f.For.Subject) &&
+	return (len(q.NotBy) == 0 || f.For.Subject != "") && !slices.Contains(q.NotBy, f.For.Subject) && !slices.Contains(q.NotBy, f.For.OnBehalfOf) &&
 		(len(q.Users)+len(q.Groups) == 0 || slices.Contains(q.Users, f.For.Subject) || inGroup)
 }
 
