@@ -3,8 +3,10 @@ package fermata
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
+	"github.com/fermata-go/fermata/internal/codec"
 	"github.com/fermata-go/fermata/internal/engine"
 	"github.com/fermata-go/fermata/storage"
 )
@@ -80,8 +82,12 @@ func (e *Engine) answer(op string, value any, options []AnswerOption) (engine.An
 	}
 	var err error
 	if a.Value, err = e.values.encode(value); err == nil && !plain {
-		if a.JSON = raw; !isRaw {
-			a.JSON, err = e.values.json(a.Value)
+		if a.JSON, err = e.values.json(a.Value); err == nil && isRaw {
+			// What is kept must be what was given: an any, which the codec is handed, holds numbers as float64.
+			if lossy, ok := errors.AsType[*codec.Error](codec.SameJSON(raw, a.JSON)); ok {
+				err = &AnswerError{Fields: []FieldError{{Pointer: lossy.Path, Message: lossy.Err.Error()}}}
+			}
+			a.JSON = raw
 		}
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ func TestQuestionsWithAnotherCodec(t *testing.T) {
 		q := g.ask(flow, "1")
 		want(g.t, "payload", string(q.Payload), `{"cents":1,"customer":"ada"}`)
 		want(g.t, "default", string(q.Default), `{"approved":false,"limit":0,"note":"late"}`)
-		for _, bad := range []any{7, "yes", json.RawMessage(`{`), json.RawMessage(`{"approved":true,"limit":"3"}`), ruling{Approved: true}} {
+		for _, bad := range []any{json.RawMessage(`{"approved":true,"limit":9007199254740993}`), 7, "yes", json.RawMessage(`{`), json.RawMessage(`{"approved":true,"limit":"3"}`), ruling{Approved: true}} {
 			_, err := g.engine.Answer(g.t.Context(), q.ID, bad)
 			wantErr(g.t, "bad answer", err, fermata.ErrInvalidAnswer)
 		}

@@ -9,6 +9,10 @@ import (
 
 // Codec turns values into bytes and back. Equal values must give equal bytes,
 // in every process: they are compared on replay. The default is JSON.
+//
+// What people are shown of a question is what another codec than JSON unmarshals into an any, and an answer that is given
+// as JSON is what it marshals of one: numbers are float64 there. An answer as JSON that this would change is refused
+// ([ErrInvalidAnswer]); for a payload with integers beyond 2^53 use strings.
 type Codec interface {
 	// Name identifies the format, as "json".
 	Name() string

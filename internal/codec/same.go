@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,11 @@ import (
 // place in which they differ.
 func same(written, again []byte) *fault {
 	return sameValue(tree(written), tree(again))
+}
+
+// SameJSON compares a JSON text with what became of it: an *[Error] leads to the first place in which its value differs.
+func SameJSON(written, again []byte) error {
+	return same(written, again).error("encode", reflect.TypeFor[any]())
 }
 
 func tree(data []byte) any {
