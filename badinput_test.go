@@ -300,6 +300,10 @@ func TestRunIDUsedTwice(t *testing.T) {
 		for _, bad := range []string{"", "xyz", strings.Repeat("g", 32), strings.Repeat("0", 31), strings.Repeat("0", 1<<20)} {
 			_, err := fermata.ParseID(bad)
 			says(t, err, fermata.ErrInvalid, "want 32 hex digits")
+			want(t, "how often the error says that it is invalid", strings.Count(err.Error(), "invalid request"), 1)
 		}
+		_, err = thread.StateAt(ctx, "zz")
+		says(t, err, fermata.ErrInvalid, "checkpoint")
+		want(t, "how often the error says that it is invalid", strings.Count(err.Error(), "invalid request"), 1)
 	})
 }

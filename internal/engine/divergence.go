@@ -15,7 +15,10 @@ type CallInfo struct {
 }
 
 func (c *CallInfo) String() string {
-	s := fmt.Sprintf("%s %q", c.Kind, c.Name)
+	s := c.Kind
+	if c.Name != "" { // an inline question has none
+		s += fmt.Sprintf(" %q", c.Name)
+	}
 	if c.Site != "" {
 		s += " at " + c.Site
 	}

@@ -87,7 +87,8 @@ func (e *Error) Error() string {
 		b.WriteString(" (" + strings.Join(where, ", ") + ")")
 	}
 	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+		// Where the cause names the reason too, once is enough.
+		b.WriteString(": " + strings.Replace(e.Err.Error(), e.Reason.Error()+": ", "", 1))
 	}
 	if e.Hint != "" {
 		b.WriteString("; " + e.Hint)
