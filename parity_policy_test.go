@@ -68,6 +68,21 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 			t.Errorf("with jitter: waited %s before repetition %d", wait, i+1)
 		}
 	}
+	// Each of 60 jitters is in either half of the second: that all are in one of them is not to be seen.
+	var short, long int
+	for i, wait := range waits(t, fermata.RetryPolicy{BackoffFactor: 1, MaxAttempts: 61}) {
+		switch jitter := wait - 500*ms; {
+		case jitter < 0 || jitter > time.Second:
+			t.Errorf("jitter of %s before repetition %d", jitter, i+1)
+		case jitter < 500*ms:
+			short++
+		default:
+			long++
+		}
+	}
+	if short == 0 || long == 0 {
+		t.Errorf("%d jitters are below half a second and %d are not: want some of each", short, long)
+	}
 }
 
 func TestFirstMatchingPolicyApplies(t *testing.T) {
@@ -214,6 +229,7 @@ func TestTimeouts(t *testing.T) {
 		"within":                     {fermata.Timeout(11 * time.Second), idle, false},
 		"over":                       {fermata.Timeout(9 * time.Second), idle, true},
 		"heartbeats don't extend it": {fermata.Timeout(9 * time.Second), beating, true},
+		"calls don't extend it":      {fermata.Timeout(9 * time.Second), calling, true},
 		"idle too long":              {fermata.IdleTimeout(2 * time.Second), idle, true},
 		"idle but beating":           {fermata.IdleTimeout(2 * time.Second), beating, false},
 		"idle but calling":           {fermata.IdleTimeout(2 * time.Second), calling, false},
@@ -271,19 +287,24 @@ func ten(ctx context.Context, do func()) {
 
 func TestTimeoutIsRetriedAndEachAttemptHasItsOwn(t *testing.T) {
 	inBubble(t, func(g *ground) {
+		var c calls
 		begin := time.Now()
+		inner := fermata.NewTask("inner", func(_ context.Context, n int) (int, error) { c.add("inner"); return n, nil })
 		slow := fermata.NewTask("slow", func(ctx context.Context, n int) (int, error) {
-			if fermata.Attempt(ctx) < 3 {
+			attempt := c.add("slow")
+			n, err := inner.Call(ctx, n)
+			if attempt < 3 {
 				<-ctx.Done()
-				return 0, context.Cause(ctx)
+				return 10 * attempt, nil // swallows it
 			}
-			return n, nil
+			return n, err
 		}, fermata.Timeout(4*time.Second), fermata.Retry(fermata.RetryPolicy{InitialInterval: time.Second, BackoffFactor: 1, NoJitter: true}))
 		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return slow.Call(ctx, n) })
 		g.deploy(nil, flow)
 		p := play(g, flow, "1")
 		p.returns(p.start(7), 7)
 		want(g.t, "time taken", time.Since(begin), 10*time.Second)
+		want(g.t, "calls", c.take(), map[string]int{"slow": 3, "inner": 1}) // what it called in time is kept
 	})
 }
 
