@@ -143,6 +143,28 @@ func TestDeviationMapAnUnknownIDIsAnError(t *testing.T) { // S35, E7b
 		want(g.t, "state", p.state(), before)
 		p.returns(p.resume("A"), []string{"A"})
 	})
+	onEach(t, func(g *ground) { // what LangGraph calls a map of answers
+		g.deploy(nil, atOnce)
+		p := play(g, atOnce, "1")
+		asked := p.asks(p.start([]string{"a", "b", "c"}), `"a"`, `"b"`, `"c"`)
+		unknown := asked[0].ID
+		unknown[15] ^= 1
+		results := g.engine.AnswerMany(g.t.Context(), []fermata.Reply{
+			{Question: asked[0].ID, Value: "A"}, {Question: unknown, Value: "X"}, {Question: asked[2].ID, Value: "C"}, {Question: asked[0].ID, Value: "again"},
+		})
+		for i, reason := range []error{nil, fermata.ErrUnknownQuestion, nil, fermata.ErrAlreadyAnswered} {
+			if !errors.Is(results[i].Err, reason) || (results[i].Receipt == nil) != (reason != nil) {
+				g.t.Errorf("answer %d: receipt %v, error %v; want %v", i, results[i].Receipt, results[i].Err, reason)
+			}
+		}
+		refusal, _ := errors.AsType[*fermata.Error](results[1].Err)
+		want(g.t, "questions in the refusal", len(refusal.Questions), 0)
+		if _, err := results[2].Receipt.Wait(g.t.Context()); !errors.Is(err, fermata.ErrPaused) {
+			g.t.Fatal(err)
+		}
+		want(g.t, "still asked", payloads(p.state().Questions), []string{`"b"`})
+		p.returns(p.resume("B"), []string{"A", "B", "C"})
+	})
 }
 
 func TestDeviationNullIsAnAnswer(t *testing.T) { // S28, E11
