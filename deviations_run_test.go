@@ -169,14 +169,24 @@ var speaking = fermata.NewTask("speaking", func(ctx context.Context, n int) (int
 })
 
 func TestDeviationC1M1PartsOfRootTasksAreAtTheRoot(t *testing.T) {
-	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return speaking.Call(ctx, n) })
+	child := fermata.NewEntrypoint("child", func(ctx context.Context, n int) (int, error) { return speaking.Call(ctx, n) })
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		n, err := speaking.Call(ctx, n)
+		if err != nil {
+			return 0, err
+		}
+		return child.Call(ctx, n+1)
+	})
 	onEach(t, func(g *ground) {
 		g.deploy(nil, flow)
 		run, err := flow.On(g.engine).Thread("1").Start(g.t.Context(), 1)
-		if err != nil {
-			g.t.Fatal(err)
-		}
-		var s script
+		result(g.t, run, err)
+		s := script{letters: map[string]string{run.ID().String(): "#F"}}
+		want(g.t, "parts with nested ones", s.print(g.t, streamed[int]{run, &fermata.StreamOptions{Nested: true}}, fermata.StreamCustom, fermata.StreamMessages), `custom 1
+messages ["token",{"langgraph_node":"speaking","langgraph_step":0}]
+flow:#F custom 2
+flow:#F messages ["token",{"langgraph_node":"speaking","langgraph_step":0}]
+`)
 		want(g.t, "parts without nested ones", s.print(g.t, streamed[int]{Run: run}, fermata.StreamCustom, fermata.StreamMessages), `custom 1
 messages ["token",{"langgraph_node":"speaking","langgraph_step":0}]
 `)
