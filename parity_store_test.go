@@ -2,7 +2,9 @@ package fermata_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -90,13 +92,15 @@ func TestStoreSearch(t *testing.T) {
 			"nothing":        {[]string{"c"}, nil, nil},
 			"equality":       {nil, &fermata.Search{Filter: map[string]any{"text": "two"}}, []string{"a:2"}},
 			"greater":        {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gt": 2}}}, []string{"a/b:3", "ab:4"}},
+			"less":           {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$lt": 2}}}, []string{"a:1"}},
+			"less or equal":  {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$lte": 2}}}, []string{"a:1", "a:2"}},
 			"between":        {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$gte": 2, "$lte": 3}}}, []string{"a:2", "a/b:3"}},
 			"not equal":      {[]string{"a"}, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$ne": 1}}}, []string{"a:2", "a/b:3"}},
 			"both hold":      {nil, &fermata.Search{Filter: map[string]any{"text": "one", "stars": 2}}, nil},
 			"a page":         {nil, &fermata.Search{Limit: 2, Offset: 1}, []string{"a:2", "a/b:3"}},
-			"all past three": {nil, &fermata.Search{Limit: math.MaxInt, Offset: 3}, []string{"ab:4"}},
 			"past the end":   {nil, &fermata.Search{Offset: 9}, nil},
 			"equality, $eq":  {nil, &fermata.Search{Filter: map[string]any{"stars": map[string]any{"$eq": 4}}}, []string{"ab:4"}},
+			"all past three": {nil, &fermata.Search{Limit: math.MaxInt, Offset: 3}, []string{"ab:4"}},
 		} {
 			found, err := store.Search(ctx, test.prefix, test.search)
 			if err != nil {
@@ -111,6 +115,18 @@ func TestStoreSearch(t *testing.T) {
 			_, err := store.Search(ctx, nil, bad)
 			wantErr(g.t, "a bad search", err, fermata.ErrInvalid)
 		}
+		for n := range 12 {
+			if err := store.Put(ctx, []string{"many"}, fmt.Sprint(n), note{}); err != nil {
+				g.t.Fatal(err)
+			}
+		}
+		found, err := store.Search(ctx, []string{"many"}, nil)
+		want(g.t, "items without a limit", []any{len(found), err}, []any{10, nil})
+		for n := range 12 {
+			if err := store.Delete(ctx, []string{"many"}, fmt.Sprint(n)); err != nil {
+				g.t.Fatal(err)
+			}
+		}
 		namespaces, err := store.Namespaces(ctx, nil)
 		if err != nil {
 			g.t.Fatal(err)
@@ -120,17 +136,61 @@ func TestStoreSearch(t *testing.T) {
 			filter fermata.NamespaceFilter
 			want   [][]string
 		}{
-			"prefix":   {fermata.NamespaceFilter{Prefix: []string{"a"}}, [][]string{{"a"}, {"a", "b"}}},
-			"suffix":   {fermata.NamespaceFilter{Suffix: []string{"b"}}, [][]string{{"a", "b"}}},
-			"wildcard": {fermata.NamespaceFilter{Prefix: []string{"*", "b"}}, [][]string{{"a", "b"}}},
-			"depth":    {fermata.NamespaceFilter{MaxDepth: 1}, [][]string{{"a"}, {"ab"}}},
-			"page":     {fermata.NamespaceFilter{Limit: 1, Offset: 1}, [][]string{{"a", "b"}}},
+			"prefix":               {fermata.NamespaceFilter{Prefix: []string{"a"}}, [][]string{{"a"}, {"a", "b"}}},
+			"suffix":               {fermata.NamespaceFilter{Suffix: []string{"b"}}, [][]string{{"a", "b"}}},
+			"wildcard in a suffix": {fermata.NamespaceFilter{Suffix: []string{"*", "b"}}, [][]string{{"a", "b"}}},
+			"wildcard":             {fermata.NamespaceFilter{Prefix: []string{"*", "b"}}, [][]string{{"a", "b"}}},
+			"depth":                {fermata.NamespaceFilter{MaxDepth: 1}, [][]string{{"a"}, {"ab"}}},
+			"page":                 {fermata.NamespaceFilter{Limit: 1, Offset: 1}, [][]string{{"a", "b"}}},
 		} {
 			namespaces, err := store.Namespaces(ctx, &test.filter)
 			if err != nil {
 				g.t.Fatal(name, err)
 			}
 			want(g.t, name, namespaces, test.want)
+		}
+	})
+}
+
+// Fields are compared one level down, and numbers to their last digit; what has no object there has no field of it.
+func TestStoreFiltersCompareExactly(t *testing.T) {
+	type object = map[string]any
+	const big = 1 << 53
+	onEach(t, func(g *ground) {
+		g.deploy(nil, inTurn)
+		store, ctx := g.engine.Store(), g.t.Context()
+		for key, value := range map[string]object{
+			"even": {"id": big, "of": object{"city": "Bern", "floor": 2, "at": nil}}, "odd": {"id": big + 1, "of": object{"city": "Bern", "floor": 3}}, "none": {"x": 1.0},
+		} {
+			if err := store.Put(ctx, []string{"n"}, key, value); err != nil {
+				g.t.Fatal(err)
+			}
+		}
+		for name, test := range map[string]struct {
+			filter object
+			want   []string
+		}{
+			"equality":             {object{"id": big + 1}, []string{"n:odd"}},
+			"$gt":                  {object{"id": object{"$gt": big}}, []string{"n:odd"}},
+			"$gte":                 {object{"id": object{"$gte": big}}, []string{"n:even", "n:odd"}},
+			"$lt":                  {object{"id": object{"$lt": big + 1}}, []string{"n:even"}},
+			"$ne":                  {object{"id": object{"$ne": big}}, []string{"n:none", "n:odd"}},
+			"one number, two ways": {object{"x": json.RawMessage("1.00")}, []string{"n:none"}},
+			"absent is null":       {object{"id": nil}, []string{"n:none"}},
+			"any object":           {object{"of": object{}}, []string{"n:even", "n:odd"}},
+			"a number is none":     {object{"id": object{}}, nil},
+			"null below":           {object{"of": object{"at": nil}}, []string{"n:even", "n:odd"}},
+			"null below no object": {object{"id": object{"sub": nil}}, nil},
+			"below":                {object{"of": object{"city": "Bern", "floor": 3}}, []string{"n:odd"}},
+			"operator below":       {object{"of": object{"floor": object{"$lt": 3}}}, []string{"n:even"}},
+		} {
+			found, err := store.Search(ctx, []string{"n"}, &fermata.Search{Filter: test.filter})
+			if err != nil {
+				g.t.Fatal(name, err)
+			}
+			got := keys(found)
+			slices.Sort(got)
+			want(g.t, name, got, test.want)
 		}
 	})
 }
@@ -187,7 +247,19 @@ func TestStoreForgetsInTime(t *testing.T) {
 		want(g.t, "after 50 minutes", []bool{there("default"), there("short"), there("for ever")}, []bool{true, false, true})
 		g.advance(50 * time.Minute) // reading it has extended its life
 		want(g.t, "after 100 minutes", there("default"), true)
+		g.advance(50 * time.Minute)
+		found, err := store.Search(ctx, namespace, &fermata.Search{})
+		want(g.t, "found after 150 minutes", []any{len(found), err}, []any{2, nil})
+		g.advance(50 * time.Minute) // finding it has extended its life
+		want(g.t, "after 200 minutes", there("default"), true)
+		if err := store.Put(ctx, []string{"gone"}, "k", note{}); err != nil {
+			g.t.Fatal(err)
+		}
 		g.advance(61 * time.Minute)
+		found, err = store.Search(ctx, nil, nil)
+		want(g.t, "found when their time is over", []any{keys(found), err}, []any{[]string{"m:for ever"}, nil})
+		namespaces, err := store.Namespaces(ctx, nil)
+		want(g.t, "namespaces when their time is over", []any{namespaces, err}, []any{[][]string{{"m"}}, nil})
 		want(g.t, "unread for an hour", []bool{there("default"), there("for ever")}, []bool{false, true})
 	})
 }

@@ -1,14 +1,17 @@
 package fermata
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
-	"reflect"
+	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/fermata-go/fermata/storage"
 )
@@ -21,7 +24,8 @@ type Search struct {
 	// namespace and key.
 	Query string
 	// Filter compares fields of the value: with a value for equality, with an object of fields one level down, or with
-	// an object of operators: $eq, $ne, $gt, $gte, $lt, $lte. All must hold.
+	// an object of operators: $eq, $ne, $gt, $gte, $lt, $lte. All must hold. A field that is absent is null, but no object.
+	// Integers are compared exactly.
 	Filter map[string]any
 	// Limit and Offset select a page. Default: 10 and 0.
 	Limit, Offset int
@@ -78,9 +82,9 @@ func (s *Store) search(ctx context.Context, prefix []string, o *Search, match fu
 				continue // the engine's own
 			}
 			item := newItem(&page[i])
-			var fields map[string]any
-			if err := item.Decode(&fields); err != nil {
-				return nil, &Error{Op: "search", Reason: ErrStorage, Err: fmt.Errorf("%w: %w", storage.ErrCorrupt, err)}
+			fields, err := exactly(item.Value)
+			if err != nil {
+				return nil, &Error{Op: "search", Reason: ErrStorage, Err: fmt.Errorf("%w: item %q of %q: %w", storage.ErrCorrupt, item.Key, item.Namespace, err)}
 			}
 			if !match(fields) {
 				continue
@@ -205,13 +209,12 @@ func (e *Engine) embed(ctx context.Context, texts []string) ([][]float32, error)
 
 // compile makes a test of a filter.
 func compile(filter map[string]any) (func(map[string]any) bool, error) {
-	// As stored values are: numbers as float64, structs as objects.
-	data, err := json.Marshal(filter)
+	data, err := json.Marshal(filter) // as stored values are: structs as objects
 	if err != nil {
 		return nil, err
 	}
-	var plain map[string]any
-	if err := json.Unmarshal(data, &plain); err != nil {
+	plain, err := exactly(data)
+	if err != nil {
 		return nil, err
 	}
 	for _, condition := range plain {
@@ -227,6 +230,13 @@ func compile(filter map[string]any) (func(map[string]any) bool, error) {
 		}
 		return true
 	}, nil
+}
+
+// exactly decodes a JSON object whose numbers keep all their digits.
+func exactly(data []byte) (object map[string]any, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	return object, d.Decode(&object)
 }
 
 func checkCondition(condition any) error {
@@ -261,27 +271,43 @@ var operators = map[string]func(order int, ordered, equal bool) bool{
 func holds(condition, value any) bool {
 	object, ok := condition.(map[string]any)
 	if !ok {
-		return reflect.DeepEqual(condition, value)
+		return equal(condition, value)
 	}
-	fields, _ := value.(map[string]any)
+	fields, isObject := value.(map[string]any)
 	for name, inner := range object {
 		if operator := operators[name]; operator != nil {
 			order, ordered := compare(value, inner)
-			if !operator(order, ordered, reflect.DeepEqual(value, inner)) {
+			if !operator(order, ordered, equal(value, inner)) {
 				return false
 			}
-		} else if !holds(inner, fields[name]) {
+		} else if !isObject || !holds(inner, fields[name]) {
 			return false
 		}
 	}
-	return true
+	return isObject || len(object) > 0
+}
+
+// equal compares decoded values; 1 and 1.0 are the same number.
+func equal(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(a, b, equal)
+	case []any:
+		b, ok := b.([]any)
+		return ok && slices.EqualFunc(a, b, equal)
+	case json.Number:
+		order, ordered := compare(a, b)
+		return ordered && order == 0
+	}
+	return a == b
 }
 
 func compare(a, b any) (int, bool) {
 	switch a := a.(type) {
-	case float64:
-		if b, ok := b.(float64); ok {
-			return cmp.Compare(a, b), true
+	case json.Number:
+		if b, ok := b.(json.Number); ok {
+			return compareNumbers(a, b), true
 		}
 	case string:
 		if b, ok := b.(string); ok {
@@ -289,6 +315,21 @@ func compare(a, b any) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+func compareNumbers(a, b json.Number) int {
+	x, _ := a.Float64()
+	y, _ := b.Float64()
+	if x != y || strings.ContainsAny(string(a+b), "eE") {
+		return cmp.Compare(x, y)
+	}
+	// Above 2^53 several integers have one float.
+	m, okM := new(big.Rat).SetString(string(a))
+	n, okN := new(big.Rat).SetString(string(b))
+	if !okM || !okN {
+		return 0
+	}
+	return m.Cmp(n)
 }
 
 // NamespaceFilter says which namespaces [Store.Namespaces] lists. "*" in
