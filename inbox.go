@@ -101,7 +101,7 @@ func (e *Engine) Question(ctx context.Context, id ID) (Question, error) {
 //
 // The position is [Question].Change of the last one that was handled. 0 is the
 // beginning; kept over a restart it misses no final state of any question. Changes of one question that come fast may
-// merge into one.
+// merge into one. On PostgreSQL a change waits for earlier ones whose transactions are still open.
 func (e *Engine) QuestionChanges(ctx context.Context, after int64) iter.Seq2[Question, error] {
 	return func(yield func(Question, error) bool) {
 		for q, err := range e.core.QuestionChanges(ctx, e.tenant, after) {

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fermata-go/fermata"
 	"github.com/fermata-go/fermata/internal/backendtest"
 	"github.com/fermata-go/fermata/storage"
+	"github.com/fermata-go/fermata/storage/memory"
 )
 
 var noteQuestion = fermata.NewQuestion[string, string]("note")
@@ -297,6 +299,47 @@ func TestQuestionChanges(t *testing.T) {
 		}
 		if err := <-ended; err != nil && !errors.Is(err, fermata.ErrClosed) {
 			g.t.Errorf("feed of a closed engine: %v", err)
+		}
+	})
+}
+
+// heldBack is a backend whose feed keeps changes back for a time, as while an earlier one isn't committed, and gives no
+// news when it no longer does.
+type heldBack struct {
+	storage.Backend
+	from time.Time // when it gives all
+}
+
+func (h *heldBack) QuestionChanges(ctx context.Context, tenant string, after int64, limit int) ([]storage.Question, error) {
+	if time.Now().Before(h.from) {
+		return nil, ctx.Err()
+	}
+	return h.Backend.QuestionChanges(ctx, tenant, after, limit)
+}
+
+func TestQuestionChangesAfterARollback(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &ground{t: t, open: func(testing.TB, func() time.Duration) storage.Backend {
+			return &heldBack{Backend: memory.New(nil), from: time.Now().Add(10 * time.Second)}
+		}}
+		flow := askingFlow("flow", &calls{}, func(ctx context.Context) (string, error) { return fermata.Interrupt[string](ctx, "?") })
+		g.deploy(nil, flow)
+		asked, held := g.ask(flow, "1"), time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for q, err := range g.engine.QuestionChanges(ctx, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			want(t, "question", q.ID, asked.ID)
+			if waited := time.Since(held); waited > 20*time.Second {
+				t.Errorf("seen after %s", waited)
+			}
+			break
+		}
+		if err := g.engine.Close(context.Background()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

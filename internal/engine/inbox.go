@@ -138,6 +138,9 @@ func (e *Engine) QuestionChanges(ctx context.Context, tenant string, after int64
 		const op = "question changes"
 		news, unsubscribe := e.hub.subscribe(anyQuestion)
 		defer unsubscribe()
+		// A change that is held back by an earlier one, whose transaction then rolls back, has no news of its own: the
+		// feed looks again, soon after news and later ever more rarely.
+		pause := e.options.Tick
 		for {
 			changed, err := e.backend.QuestionChanges(ctx, tenant, after, defaultPage)
 			if err != nil {
@@ -156,15 +159,22 @@ func (e *Engine) QuestionChanges(ctx context.Context, tenant string, after int64
 				}
 			}
 			if len(changed) > 0 {
+				pause = e.options.Tick
 				continue
 			}
+			timer := time.NewTimer(pause)
 			select {
+			case <-timer.C:
+				pause = min(2*pause, 64*e.options.Tick)
 			case _, open := <-news:
+				timer.Stop()
+				pause = e.options.Tick
 				if !open {
 					yield(storage.Question{}, &Error{Op: op, Reason: ErrClosed, Hint: "go on from the last position with another engine"})
 					return
 				}
 			case <-ctx.Done():
+				timer.Stop()
 				yield(storage.Question{}, ctx.Err())
 				return
 			}
