@@ -2,6 +2,8 @@ package fermata_test
 
 import (
 	"context"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 
@@ -57,6 +59,51 @@ func TestCustomPartsOfNestedEntrypoints(t *testing.T) {
 		for where, namespace := range of {
 			want(t, "namespaces of what "+where+" emits", emitted[where], [][]string{namespace, namespace})
 		}
+	})
+}
+
+// Nested entrypoints that one function calls are told apart, live and for who reads later, and start and end as a root does.
+func TestSeveralNestedEntrypointsHaveNamespacesOfTheirOwn(t *testing.T) {
+	add := fermata.NewTask("add", func(ctx context.Context, n int) (int, error) { return n + 1, fermata.Emit(ctx, n+1) })
+	child := fermata.NewEntrypoint("child", func(ctx context.Context, n int) (int, error) { return add.Call(ctx, n) })
+	via := fermata.NewTask("via", func(ctx context.Context, n int) (int, error) { return child.Call(ctx, n) })
+	middle := fermata.NewEntrypoint("middle", func(ctx context.Context, n int) (int, error) { return child.Call(ctx, n) })
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+		_, err := fermata.All(ctx, child.Go(ctx, 10), child.Go(ctx, 20), via.Go(ctx, 30), middle.Go(ctx, 40))
+		return n, err
+	})
+	onEach(t, func(g *ground) {
+		t := g.t
+		g.deploy(nil, flow)
+		run, err := flow.On(g.engine).Thread("1").Start(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := regexp.MustCompile(`:[0-9a-f]{32}`)
+		updates, emitted := map[string]string{}, map[string]string{}
+		for _, part := range partsOf(t, run, "", true, fermata.StreamCustom, fermata.StreamUpdates) {
+			where, data := ids.ReplaceAllString(strings.Join(part.Namespace, "|"), ""), string(part.Data)
+			if n, ok := strings.CutPrefix(data, `{"add":`); ok {
+				updates[strings.Trim(n, "}")] = where
+			} else if part.Mode == fermata.StreamCustom {
+				emitted[data] = where
+			}
+		}
+		namespaces := map[string]string{"11": "flow", "21": "flow|1", "31": "flow|via", "41": "flow|2|middle"}
+		want(t, "namespaces of updates", updates, namespaces)
+		want(t, "namespaces of what was emitted", emitted, namespaces)
+		ends := 0
+		for _, part := range partsOf(t, run, "", true, fermata.StreamTasks) {
+			text := string(part.Data)
+			root := strings.Contains(text, `["__start__"]`) || strings.Contains(text, `"__end__"`)
+			if nested := !strings.Contains(text, `"add"`) && !strings.Contains(text, `"via"`); root != nested {
+				t.Errorf("shape of %s", text)
+			}
+			if root {
+				ends++
+			}
+		}
+		want(t, "starts and ends of entrypoints", ends, 12)
 	})
 }
 

@@ -51,7 +51,7 @@ type StreamOptions struct {
 type Part struct {
 	Mode Mode `json:"type"`
 	// Namespace is empty but for what happens in a nested entrypoint: then it has a segment "name:id"
-	// for each function around that.
+	// for each function around that, followed by "1" for the second nested entrypoint that the function called, and so on.
 	Namespace []string        `json:"ns"`
 	Data      json.RawMessage `json:"data"`
 	// Seq is the record that the part is derived from; custom and message parts have that of the
@@ -193,6 +193,9 @@ func (s *stream) event(e engine.Event) {
 		}
 	case engine.TaskStarted:
 		start := object{"id": e.Task, "name": e.Name, "input": nil, "triggers": []string{"__pregel_push"}}
+		if e.Nested {
+			start["triggers"] = []string{"__start__"}
+		}
 		switch {
 		case e.Data == nil: // the record holds it whole only if it is small
 			start["input_omitted"] = true
@@ -209,7 +212,11 @@ func (s *stream) event(e engine.Event) {
 		}
 		s.send(StreamUpdates, e, update)
 		if !e.Cached { // as for what is replayed: nothing ran
-			s.ended(e, nil, object{"__return__": s.json(e.Data)}, nil)
+			result := object{"__return__": s.json(e.Data)}
+			if e.Nested {
+				result = object{"__end__": s.json(e.Data)}
+			}
+			s.ended(e, nil, result, nil)
 		}
 	case engine.TaskFailed:
 		s.ended(e, e.Failure.Message, object{}, nil)

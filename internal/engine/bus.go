@@ -2,7 +2,7 @@ package engine
 
 import (
 	"context"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -110,23 +110,29 @@ func taskID(run storage.ID, claim int64) storage.ID {
 	return id
 }
 
-// namespace is that of the events of this scope: one segment per function around the innermost nested entrypoint.
+// namespace is that of the events of this scope: what is around the innermost nested entrypoint.
 func (s *Scope) namespace() []string {
-	var chain []*Scope
 	for at := s; at.future != nil; at = at.future.scope {
 		if at.future.claim.call == KindEntrypoint {
-			for outer := at.future.scope; ; outer = outer.future.scope {
-				chain = append(chain, outer)
-				if outer.future == nil {
-					break
-				}
-			}
-			break
+			return at.around()
 		}
 	}
-	var segments []string
-	for _, c := range slices.Backward(chain) {
-		segments = append(segments, segment(c.Name(), s.pass.run.ID, c.id))
+	return nil
+}
+
+// around has a segment for each function around the one that the scope is of. After that of a function that has called
+// several nested entrypoints comes the number of the one called, from 1, but for the first.
+func (s *Scope) around() []string {
+	if s.future == nil {
+		return nil
+	}
+	outer := s.future.scope
+	return numbered(append(outer.around(), segment(outer.Name(), s.pass.run.ID, outer.id)), s.future.claim.nth)
+}
+
+func numbered(segments []string, nth int) []string {
+	if nth > 0 {
+		segments = append(segments, strconv.Itoa(nth))
 	}
 	return segments
 }

@@ -76,7 +76,7 @@ const eventPage = 1000
 func (h *Handle) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		r := &eventReader{Handle: h, yield: yield, after: h.after, at: h.Run.Created, source: h.execution, heard: h.index}
-		r.claims = map[int64]described{}
+		r.claims, r.nested = map[int64]described{}, map[int64]int{}
 		if err := r.read(ctx); err != nil {
 			yield(Event{}, err)
 		}
@@ -272,8 +272,9 @@ func (r *eventReader) begin(ctx context.Context, run storage.Run) error {
 type deriver struct {
 	sites    sites
 	claims   map[int64]described
-	order    []int64 // of claims
-	open     []int64 // of the last pause
+	order    []int64       // of claims
+	nested   map[int64]int // entrypoints called in the running attempt, by scope
+	open     []int64       // of the last pause
 	returned bool
 }
 
@@ -282,6 +283,7 @@ type described struct {
 	scope int64
 	start Event
 	kind  Kind
+	nth   int // of a nested entrypoint: how many its scope called before
 	done  bool
 }
 
@@ -375,27 +377,28 @@ func (r *eventReader) claimed(run storage.Run, rec record, e Event) Event {
 	e.Kind, e.Name, e.Path, e.Task = 0, rec.name, outer.Path+"/"+rec.name, taskID(run.ID, e.Seq)
 	e.Namespace = outer.Namespace // a nested entrypoint's start has that of its inside
 	e.Nested = rec.call == KindEntrypoint
+	nth := 0
 	if e.Nested {
-		e.Namespace = r.enclosing(run, rec.scope)
+		nth = r.nested[rec.scope]
+		r.nested[rec.scope]++
+		e.Namespace = r.around(run, rec.scope, nth)
 	}
 	if rec.call == KindTask || e.Nested {
 		e.Kind = TaskStarted
 		e.Data, _ = witness.Whole(rec.witness)
 	}
-	r.claims[e.Seq] = described{scope: rec.scope, start: e, kind: rec.call}
+	r.claims[e.Seq] = described{scope: rec.scope, start: e, kind: rec.call, nth: nth}
 	r.order = append(r.order, e.Seq)
 	return e
 }
 
-// enclosing is the namespace of an entrypoint that is called in a scope: a segment per function around it.
-func (r *eventReader) enclosing(run storage.Run, scope int64) []string {
-	var segments []string
-	for ; scope != 0; scope = r.claims[scope].scope {
-		segments = append(segments, segment(r.claims[scope].start.Name, run.ID, scope))
+// around is the namespace of an entrypoint that is called in a scope, before which that called nth others; see [Scope.around].
+func (r *eventReader) around(run storage.Run, scope int64, nth int) []string {
+	if scope == 0 {
+		return numbered([]string{segment(run.Entrypoint, run.ID, 0)}, nth)
 	}
-	segments = append(segments, segment(run.Entrypoint, run.ID, 0))
-	slices.Reverse(segments)
-	return segments
+	c := r.claims[scope]
+	return numbered(append(r.around(run, c.scope, c.nth), segment(c.start.Name, run.ID, scope)), nth)
 }
 
 // superseded forgets what a new attempt makes again.
@@ -412,6 +415,12 @@ func (r *eventReader) superseded(rec record) {
 	r.order = slices.DeleteFunc(r.order, func(seq int64) bool {
 		return r.claims[seq].scope == rec.claim && seq > rec.cut
 	})
+	r.nested[rec.claim] = 0
+	for _, seq := range r.order {
+		if c := r.claims[seq]; c.scope == rec.claim && c.kind == KindEntrypoint {
+			r.nested[rec.claim]++
+		}
+	}
 }
 
 // questions reads the questions with these Seq, in this order.

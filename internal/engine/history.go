@@ -31,6 +31,7 @@ type pastScope struct {
 	attempt int                   // number of the running attempt; 0 and 1 are the first
 	spent   int                   // attempts before it that the retry policy doesn't count
 	active  int64                 // last record that says something of this scope or of one below
+	nested  int                   // nested entrypoints called in the running attempt
 }
 
 // pastClaim is a claimed call with what became of it.
@@ -52,6 +53,7 @@ type pastClaim struct {
 	accepted bool    // by a repair: it isn't compared
 	begun    bool    // an approval was spent on it, and no failure has come of it since
 	live     bool    // made in this pass
+	nth      int     // of a nested entrypoint: how many its scope called before
 }
 
 // readHistory arranges what the backend loaded. Records that make no sense: [storage.ErrCorrupt].
@@ -116,6 +118,7 @@ func (h *history) claim(c *pastClaim) error {
 		}
 	}
 	h.claims[c.seq] = c
+	h.number(c)
 	s := h.scope(c.scope)
 	if c.key == "" {
 		s.calls = append(s.calls, c)
@@ -127,6 +130,15 @@ func (h *history) claim(c *pastClaim) error {
 	}
 	h.touch(c.seq, c)
 	return nil
+}
+
+// number counts a nested entrypoint among those of its scope.
+func (h *history) number(c *pastClaim) {
+	if c.call == KindEntrypoint {
+		s := h.scope(c.scope)
+		c.nth = s.nested
+		s.nested++
+	}
 }
 
 // touch notes that record seq was about the scope of c.
@@ -254,6 +266,12 @@ func (h *history) supersede(r record) {
 	for key, c := range s.keyed {
 		if c.seq > r.cut {
 			delete(s.keyed, key)
+		}
+	}
+	s.nested = 0
+	for _, c := range s.inOrder() {
+		if c.call == KindEntrypoint {
+			s.nested++
 		}
 	}
 	for _, seq := range r.retry {

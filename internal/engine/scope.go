@@ -241,6 +241,9 @@ func (s *Scope) made(fresh *pastClaim) {
 	if fresh.call == KindTask || fresh.call == KindEntrypoint {
 		s.pass.writeLater()
 	}
+	s.pass.mu.Lock()
+	s.pass.history.number(fresh)
+	s.pass.mu.Unlock()
 	if s.keep {
 		s.pass.remember(s, fresh)
 	}
