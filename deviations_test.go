@@ -154,7 +154,7 @@ func TestDeviationMapAnUnknownIDIsAnError(t *testing.T) { // S35, E7b
 		})
 		for i, reason := range []error{nil, fermata.ErrUnknownQuestion, nil, fermata.ErrAlreadyAnswered} {
 			if !errors.Is(results[i].Err, reason) || (results[i].Receipt == nil) != (reason != nil) {
-				g.t.Errorf("answer %d: receipt %v, error %v; want %v", i, results[i].Receipt, results[i].Err, reason)
+				g.t.Fatalf("answer %d: receipt %v, error %v; want %v", i, results[i].Receipt, results[i].Err, reason)
 			}
 		}
 		refusal, _ := errors.AsType[*fermata.Error](results[1].Err)

@@ -205,3 +205,46 @@ func TestRunWhoseRecordIsRefusedIsParked(t *testing.T) {
 		}
 	})
 }
+
+// TestPauseAndEndAreKnownWhenAllIsWritten, whatever the durability.
+func TestPauseAndEndAreKnownWhenAllIsWritten(t *testing.T) {
+	for _, d := range durabilities {
+		synctest.Test(t, func(t *testing.T) {
+			memory := memory.New(nil)
+			defer memory.Close()
+			disk := &disk{Backend: memory}
+			flow := seedOf(d.mode)
+			engine, err := fermata.New(disk, nil, flow)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer engine.Close(t.Context())
+			thread := flow.On(engine).Thread("1")
+			rest := func(verb func() (*fermata.Run[string], error)) (out string, err error) {
+				disk.stalled = make(chan struct{})
+				run, err := verb()
+				if err != nil {
+					t.Fatal(err)
+				}
+				known := make(chan struct{})
+				go func() {
+					defer close(known)
+					out, err = run.Result(t.Context())
+				}()
+				synctest.Wait()
+				select {
+				case <-known:
+					t.Errorf("%s: known before it is written: %q, %v", d.name, out, err)
+				default:
+				}
+				close(disk.stalled)
+				<-known
+				return out, err
+			}
+			_, err = rest(func() (*fermata.Run[string], error) { return thread.Start(t.Context(), "foo") })
+			paused(t, err)
+			out, err := rest(func() (*fermata.Run[string], error) { return thread.Resume(t.Context(), "baz") })
+			want(t, d.name, fmt.Sprint(out, err), "baz bar<nil>")
+		})
+	}
+}

@@ -280,6 +280,7 @@ func TestBranchesOfACounter(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(t, "a fork of a result", result(t, run, err), 3)
+		want(t, "parts of it", len((streamed[int]{Run: run}).collect(t)), 0)
 		run, err = thread.Start(t.Context(), 1)
 		want(t, "after it", result(t, run, err), 4)
 	})

@@ -55,9 +55,14 @@ func TestTwoQuestionsInOneTask(t *testing.T) { // S19
 		flow := fermata.NewEntrypoint("c1b", func(ctx context.Context, n int) ([]string, error) { return two.Call(ctx, n) })
 		g.deploy(nil, flow)
 		p := play(g, flow, "1")
-		p.asks(p.start(0), `"first?"`)
+		o := p.start(0)
+		p.asks(o, `"first?"`)
+		want(g.t, "updates up to the question", o.updates(g.t), []string{`{"__interrupt__":[{"value":"first?","id":"ID"}]}`})
+		if state := p.state(); state.Status != fermata.Interrupted || state.Err != nil {
+			g.t.Errorf("the run is %s, error %v", state.Status, state.Err)
+		}
 		p.asks(p.resume("A"), `"second?"`)
-		o := p.resume("B")
+		o = p.resume("B")
 		p.returns(o, []string{"A", "B"})
 		want(g.t, "updates", o.updates(g.t), []string{`{"two":["A","B"]}`, `{"c1b":["A","B"]}`})
 		want(g.t, "calls", c.take(), map[string]int{"two": 3})
@@ -380,7 +385,8 @@ func TestAnswerWhileASiblingStillRuns(t *testing.T) {
 
 func TestFailureOfASiblingDuringAPause(t *testing.T) {
 	onEach(t, func(g *ground) {
-		bad := fermata.NewTask("bad", func(context.Context, int) (int, error) { return 0, errors.New("boom") })
+		var c calls
+		bad := fermata.NewTask("bad", func(context.Context, int) (int, error) { c.add("bad"); return 0, errors.New("boom") })
 		ask := fermata.NewTask("ask", func(ctx context.Context, q string) (string, error) { return fermata.Interrupt[string](ctx, q) })
 		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (string, error) {
 			failing, asked := bad.Go(ctx, n), ask.Go(ctx, "q")
@@ -395,6 +401,7 @@ func TestFailureOfASiblingDuringAPause(t *testing.T) {
 		p := play(g, flow, "1")
 		p.asks(p.start(0), `"q"`)
 		p.returns(p.resume("A"), "A true")
+		want(g.t, "calls", c.take(), map[string]int{"bad": 1})
 	})
 }
 

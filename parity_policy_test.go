@@ -93,7 +93,7 @@ func TestFirstMatchingPolicyApplies(t *testing.T) {
 		g := &ground{t: t, open: backendtest.Memory(t)}
 		var at []time.Duration
 		begin := time.Now()
-		flaky := fermata.NewTask("flaky", func(ctx context.Context, _ int) (int, error) {
+		flaky := fermata.NewTask("flaky", func(ctx context.Context, stays bool) (int, error) {
 			at = append(at, time.Since(begin))
 			switch len(at) {
 			case 1, 2:
@@ -101,17 +101,23 @@ func TestFirstMatchingPolicyApplies(t *testing.T) {
 			case 3:
 				return 0, errGone
 			}
+			if stays {
+				return 0, errGone
+			}
 			return fermata.Attempt(ctx), nil
 		}, fermata.Retry(
-			fermata.RetryPolicy{On: is(errGone), InitialInterval: time.Minute, BackoffFactor: 1, MaxAttempts: 4, NoJitter: true},
+			fermata.RetryPolicy{On: is(errGone), InitialInterval: 20 * time.Second, BackoffFactor: 2, MaxAttempts: 4, NoJitter: true},
 			fermata.RetryPolicy{On: is(errBusy), InitialInterval: time.Second, BackoffFactor: 1, NoJitter: true},
 			fermata.RetryPolicy{InitialInterval: time.Hour, MaxAttempts: 9, NoJitter: true},
 		))
-		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return flaky.Call(ctx, n) })
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, stays bool) (int, error) { return flaky.Call(ctx, stays) })
 		g.deploy(nil, flow)
 		p := play(g, flow, "1")
-		p.returns(p.start(0), 4) // the count is one for all policies
-		want(t, "times", at, []time.Duration{0, time.Second, 2 * time.Second, 2*time.Second + time.Minute})
+		p.returns(p.start(false), 4) // the count is one for all policies, and so is that of the waits
+		want(t, "times", at, []time.Duration{0, time.Second, 2 * time.Second, 82 * time.Second})
+		at = nil
+		failed, _ := errors.AsType[*fermata.TaskError](p.start(true).err)
+		want(t, "attempts", failed.Attempts, 4)
 	})
 }
 
@@ -444,6 +450,37 @@ func TestMaxConcurrencyBoundsTasks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMaxConcurrencyKeepsTheOthersWaiting: while no task ends, no more begin.
+func TestMaxConcurrencyKeepsTheOthersWaiting(t *testing.T) {
+	inBubble(t, func(g *ground) {
+		var running atomic.Int64
+		release := make(chan struct{})
+		task := fermata.NewTask("task", func(context.Context, int) (int, error) {
+			running.Add(1)
+			<-release
+			return 0, nil
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+			var futures []*fermata.Future[int]
+			for i := range n {
+				futures = append(futures, task.Go(ctx, i))
+			}
+			all, err := fermata.All(ctx, futures...)
+			return len(all), err
+		}, fermata.MaxConcurrency(3))
+		g.deploy(nil, flow)
+		p := play(g, flow, "1")
+		run, err := p.handle().Start(g.t.Context(), 12)
+		for ended := range int64(10) {
+			synctest.Wait()
+			want(g.t, "begun", running.Load(), 3+min(ended, 9))
+			release <- struct{}{}
+		}
+		close(release)
+		p.returns(p.rest(run, err), 12)
+	})
 }
 
 func TestContinueGivesAllAttemptsAgain(t *testing.T) {

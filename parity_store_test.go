@@ -279,8 +279,12 @@ func TestStoreWithinATaskActsDirectly(t *testing.T) {
 			return 0, err
 		}
 		value.Stars++
-		return value.Stars, store.Put(ctx, []string{"count"}, key, value)
-	})
+		err = store.Put(ctx, []string{"count"}, key, value)
+		if err == nil && fermata.Attempt(ctx) == 1 {
+			err = errors.New("again")
+		}
+		return value.Stars, err
+	}, fermata.Retry(fermata.RetryPolicy{InitialInterval: 1, NoJitter: true}))
 	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, key string) (int, error) {
 		n, err := count.Call(ctx, key)
 		if err != nil {
@@ -292,10 +296,10 @@ func TestStoreWithinATaskActsDirectly(t *testing.T) {
 	onEach(t, func(g *ground) {
 		g.deploy(nil, flow)
 		first, second := play(g, flow, "1"), play(g, flow, "2")
-		first.asks(first.start("k"), "1")
-		second.asks(second.start("k"), "2") // threads share it
+		first.asks(first.start("k"), "2")   // the second attempt sees what the first one put
+		second.asks(second.start("k"), "4") // threads share it
 		g.deploy(nil, flow)
-		first.returns(first.resume(""), 1)
-		second.returns(second.resume(""), 2)
+		first.returns(first.resume(""), 2)
+		second.returns(second.resume(""), 4)
 	})
 }

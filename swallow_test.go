@@ -172,6 +172,13 @@ func TestPauseCannotBeSwallowed(t *testing.T) {
 					return answer, effect(ctx)
 				})
 			},
+			"body that returns all the same": func(effect func(ctx context.Context) error) *fermata.Entrypoint[string, string] {
+				return body(func(ctx context.Context, _ string) (string, error) {
+					answer, _ := swallow(ctx)
+					_ = effect(ctx)
+					return answer, nil
+				})
+			},
 			"task": func(effect func(ctx context.Context) error) *fermata.Entrypoint[string, string] {
 				task := fermata.NewTask("task", func(ctx context.Context, _ string) (string, error) { return swallow(ctx) })
 				return body(func(ctx context.Context, in string) (string, error) {
