@@ -13,6 +13,7 @@ import (
 
 	"github.com/fermata-go/fermata/internal/engine"
 	"github.com/fermata-go/fermata/internal/schema"
+	"github.com/fermata-go/fermata/internal/witness"
 )
 
 // Guarded is a task that only runs with an [Approval]: of the action that was
@@ -207,15 +208,17 @@ func (g *Guarded[Act, O]) Approve(ctx context.Context, action Act, options ...Ap
 	if err != nil {
 		return nil, err
 	}
-	q := reply.Question
-	if reply.Stale {
-		return nil, &Error{Thread: q.Thread, Run: q.Run, Path: q.Path, Reason: ErrStaleApproval, Err: fmt.Errorf("question %s showed another action", q.ID), Hint: "ask again"}
-	}
 	s, err := engine.From(ctx)
 	if err != nil {
 		return nil, public(err)
 	}
-	v := valuesOf(s)
+	v, q := valuesOf(s), reply.Question
+	if reply.Stale {
+		today, err := v.encode(action)
+		if err != nil || !sameAction[Act](v, q.Payload, today) {
+			return nil, &Error{Thread: q.Thread, Run: q.Run, Path: q.Path, Reason: ErrStaleApproval, Err: fmt.Errorf("question %s showed another action", q.ID), Hint: "ask again"}
+		}
+	}
 	approval := &Approval[Act]{guard: g, values: v, data: q.Payload, edited: verdict.Decision == Edit, reason: verdict.Reason, by: q.By, question: q.ID}
 	switch verdict.Decision {
 	case Approve:
@@ -255,10 +258,24 @@ func (g *Guarded[Act, O]) RunAction(ctx context.Context, approval *Approval[Act]
 	if err != nil {
 		return zero, fmt.Errorf("action of %q: %w", g.name, err)
 	}
-	if !bytes.Equal(data, approval.data) {
+	if !sameAction[Act](approval.values, approval.data, data) {
 		return zero, &Error{Reason: ErrStaleApproval, Err: fmt.Errorf("approved was %s, this is %s", approval.Digest(), digest(data)), Hint: "ask for the approval of this action"}
 	}
 	return g.Run(ctx, approval, options...)
+}
+
+// sameAction reports whether a stored action, written today, is the given one: a field that the type got since, and
+// that is zero, makes no other action of it. A field that the type has lost does, unless it was zero.
+func sameAction[Act any](v *values, stored, today []byte) bool {
+	if bytes.Equal(stored, today) {
+		return true
+	}
+	var action Act
+	if v.decode(stored, &action) != nil {
+		return false
+	}
+	again, err := v.encode(action)
+	return err == nil && bytes.Equal(again, today) && witness.Equal(witness.Of(stored), witness.Of(today))
 }
 
 // Go starts [Guarded.Run] and returns at once.

@@ -426,6 +426,68 @@ func TestVerdictOnADraftReleasesNoOther(t *testing.T) {
 	})
 }
 
+type noted struct {
+	To    string `json:"to"`
+	Cents int64  `json:"cents"`
+	Note  string `json:"note"`
+	Limit *int   `json:"limit"`
+}
+
+// Code that was deployed while people decide, with one more field of the action or one less: a field that is zero
+// makes no other action, and one that was shown is not left out.
+func TestApprovalOutlivesAFieldOfItsAction(t *testing.T) {
+	t.Parallel()
+	zero := 0
+	for name, c := range map[string]struct {
+		shown, today any
+		want         string // "": stale
+	}{
+		"a field more":               {transfer{"ada", 5}, noted{To: "ada", Cents: 5}, "did {ada 5  <nil>}"},
+		"a field more, set":          {transfer{"ada", 5}, noted{To: "ada", Cents: 5, Note: "to eve"}, ""},
+		"a field less":               {noted{To: "ada", Cents: 5}, transfer{"ada", 5}, "did {ada 5}"},
+		"a field less that was set":  {noted{To: "ada", Cents: 5, Note: "if she asks"}, transfer{"ada", 5}, ""},
+		"no limit where it was zero": {noted{To: "ada", Cents: 5, Limit: &zero}, noted{To: "ada", Cents: 5}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			onEach(t, func(g *ground) {
+				before, today := payer(c.shown), payer(c.today)
+				g.deploy(nil, before)
+				q := g.ask(before, "1")
+				g.deploy(nil, today)
+				g.answer(q, json.RawMessage(`{"decision":"approve"}`))
+				s := g.rest(today, "1")
+				if c.want == "" {
+					if s.Err == nil || !strings.Contains(s.Err.Error(), fermata.ErrStaleApproval.Error()) {
+						g.t.Errorf("run is %s, %v; want a stale approval", s.Status, s.Err)
+					}
+					return
+				}
+				want(g.t, "result", s.Value, c.want)
+			})
+		})
+	}
+}
+
+// payer approves and does an action of one type or the other. It is lenient: what the replay lets pass is the approval's to refuse.
+func payer(action any) *fermata.Entrypoint[string, string] {
+	if a, ok := action.(noted); ok {
+		return paying(a)
+	}
+	return paying(action.(transfer))
+}
+
+func paying[A any](action A) *fermata.Entrypoint[string, string] {
+	pay := fermata.NewGuarded("pay", func(_ context.Context, a A) (string, error) { return fmt.Sprint("did ", a), nil })
+	return fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+		approval, err := pay.Approve(ctx, action)
+		if err != nil {
+			return "", err
+		}
+		return pay.RunAction(ctx, approval, action)
+	}, fermata.Lenient())
+}
+
 // An approval can't leave the run, in whatever way.
 func TestApprovalIsNotData(t *testing.T) {
 	t.Parallel()

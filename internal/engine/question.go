@@ -67,7 +67,7 @@ func DetailsOf(q *storage.Question) (Details, error) {
 type Reply struct {
 	Value    []byte
 	Question *storage.Question
-	// Stale: the question showed something else than the code now asks.
+	// Stale: the question showed other bytes than the code now asks with.
 	Stale bool
 	scope *Scope
 	claim int64
