@@ -48,6 +48,7 @@ type Harness struct {
 	dying   sync.WaitGroup  // engines of crashed processes
 	scripts []script
 
+	starting    sync.RWMutex // held while a process starts: its runs may begin before it is known
 	mu          sync.Mutex
 	definitions []fermata.Definition
 	process     *process
@@ -88,6 +89,8 @@ func (h *Harness) Engine() *fermata.Engine { return h.now().engine }
 func (h *Harness) Backend() storage.Backend { return h.now().backend }
 
 func (h *Harness) now() *process {
+	h.starting.RLock()
+	defer h.starting.RUnlock()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.process
@@ -98,6 +101,8 @@ func (h *Harness) elapsed() time.Duration { return time.Duration(h.offset.Load()
 // start begins a process.
 func (h *Harness) start() {
 	h.t.Helper()
+	h.starting.Lock()
+	defer h.starting.Unlock()
 	p := &process{knows: map[string]bool{}}
 	if h.data != nil {
 		p.backend = incarnation.New(h.data, false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -305,5 +306,35 @@ func TestNonDeterminismIsFound(t *testing.T) {
 	unverified.Start("")
 	if got := unverified.Result(); got != 14 {
 		t.Errorf("result %d, want 14: the body runs once", got)
+	}
+}
+
+// A task that Restart itself takes up crashes the process that it runs in, not the one before.
+func TestCrashWhileTheProcessStarts(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		var h *fermatatest.Harness
+		var times atomic.Int32
+		crash := fermata.NewTask("crash", func(ctx context.Context, in int) (int, error) {
+			if times.Add(1) <= 2 {
+				h.Crash()
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return 7, nil
+		})
+		graph := fermata.NewEntrypoint("graph", func(ctx context.Context, in int) (int, error) { return crash.Call(ctx, in) })
+		h = fermatatest.New(t, nil, graph)
+		thread := fermatatest.On(h, graph, "1")
+		thread.Start(1)
+		for n := int32(1); n <= 2; n++ {
+			for times.Load() < n || !h.Backend().(interface{ Dead() bool }).Dead() {
+				runtime.Gosched()
+			}
+			h.Restart()
+		}
+		if got := thread.Result(); got != 7 {
+			t.Fatalf("result %d", got)
+		}
 	}
 }
