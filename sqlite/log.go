@@ -69,7 +69,7 @@ func readLog(ctx context.Context, c *conn, r *runRow, after int64, limit int) ([
 	if after >= last {
 		return nil, nil
 	}
-	l := &logReader{ctx: ctx, conn: c, records: make([]storage.Record, 0, last-after)}
+	l := &logReader{ctx: ctx, conn: c, records: make([]storage.Record, 0, min(last-after, 4096))}
 	if err := l.read(r, after, last); err != nil {
 		return nil, err
 	}

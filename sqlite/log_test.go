@@ -259,3 +259,18 @@ func TestPagesOfOpenQuestions(t *testing.T) {
 func hitOf(q *storage.Question) *hit {
 	return (&search{f: &storage.QuestionFilter{After: q}}).after()
 }
+
+func TestLogOfADamagedLength(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := open(t, nil)
+	r := ownedRun(t, b, join(t, b))
+	appendTo(t, b, &r, storage.Unit{Records: [][]byte{{1}}})
+	err := b.write(ctx, "damage", func(t *tx) error { return t.write(t.query("UPDATE run SET seq = ?").int(1 << 50)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Load(ctx, "", r.ID); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -77,7 +77,7 @@ func (b *Backend) read(ctx context.Context, name string, f func(*conn) error) er
 			}
 		}
 	}()
-	return b.fault(name, f(c))
+	return b.fault(name, contained(func() error { return f(c) }))
 }
 
 func (p *pool) open() (*conn, error) {
