@@ -392,3 +392,49 @@ func TestLongBacklog(t *testing.T) {
 		}
 	})
 }
+
+func TestRunsStartedHereTakeNoWorker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := memory.New(nil)
+		defer backend.Close()
+		release := make(chan struct{})
+		wait := fermata.NewEntrypoint("wait", func(_ context.Context, in string) (string, error) {
+			<-release
+			return in, nil
+		})
+		graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+		worker, err := fermata.New(backend, &fermata.Options{Workers: 1}, wait, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer worker.Close(t.Context())
+		for i := range 3 {
+			if _, err := wait.On(worker).Thread(strconv.Itoa(i)).Start(t.Context(), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer close(release)
+		run, err := graph.On(worker).Thread("queued").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if got, err := run.Result(ctx); err != nil || got != "x" {
+			t.Errorf("result %q, %v", got, err)
+		}
+		busy, err := wait.On(worker).Thread("first").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := graph.On(worker).Thread("second").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if row, err := backend.Run(t.Context(), "", second.ID()); err != nil || row.Status != storage.Queued {
+			t.Errorf("run is %s, %v, while %s has the one worker", row.Status, err, busy.ID())
+		}
+	})
+}

@@ -215,3 +215,51 @@ func TestRunThatCantBeLoadedIsTriedWithPauses(t *testing.T) {
 		}
 	})
 }
+
+// deadly is a process that dies when it loads a run.
+type deadly struct {
+	*incarnation.Backend
+	loads *atomic.Int32
+}
+
+func (b deadly) Load(ctx context.Context, tenant string, run storage.ID) (storage.Loaded, error) {
+	b.loads.Add(1)
+	b.Kill()
+	return b.Backend.Load(ctx, tenant, run)
+}
+
+func TestRunThatKillsWhoLoadsItIsParked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		data := memory.New(nil)
+		defer data.Close()
+		graph := body(func(_ context.Context, in string) (string, error) { return in, nil })
+		web, err := fermata.New(incarnation.New(data, false), &fermata.Options{Workers: -1}, graph)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer web.Close(t.Context())
+		run, err := graph.On(web).Thread("1").Start(t.Context(), "x", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var loads atomic.Int32
+		var log bytes.Buffer
+		for range 6 {
+			worker, err := fermata.New(deadly{incarnation.New(data, false), &loads}, &fermata.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, graph)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			_ = worker.Close(t.Context())
+		}
+		_, err = run.Result(t.Context())
+		says(t, err, fermata.ErrParked, "3 processes", "beside it")
+		if n := loads.Load(); n != 3 {
+			t.Errorf("%d processes loaded it", n)
+		}
+		if !strings.Contains(log.String(), "reason=crash_loop") {
+			t.Errorf("nobody is told:\n%s", log.String())
+		}
+	})
+}

@@ -148,7 +148,7 @@ func New(backend storage.Backend, options *Options, entrypoints ...Definition) (
 }
 
 // Tenant returns a view of the engine that sees and makes only what belongs to
-// the named tenant. The engine that [New] returns is the view of the tenant "".
+// the named tenant. The engine that [New] returns is the view of the tenant "". Views are one engine: Close of any closes it.
 func (e *Engine) Tenant(name string) *Engine {
 	view := *e
 	view.tenant = name

@@ -21,7 +21,8 @@ var (
 	ErrPaused = engine.ErrPaused
 	// ErrParked: the run stops, with a diagnosis: the code is not the one that was recorded
 	// (then the error is also a *[DivergenceError]), a stored value can't be decoded, the backend refuses what the
-	// code would record, or the run has killed several processes.
+	// code would record, or the run was running in several processes in a row that died: it, or another run
+	// beside it, may be the cause. [Thread.Continue] goes on with it.
 	ErrParked = engine.ErrParked
 	// ErrCancelled: the run was cancelled.
 	ErrCancelled = engine.ErrCancelled
@@ -267,6 +268,8 @@ type DivergenceError struct {
 	// Fields lists what differs in the input, if only that does.
 	Fields []FieldDifference
 	text   string
+	// outline is the text without values.
+	outline string
 }
 
 // Callee is one side of a divergence.
@@ -283,7 +286,7 @@ type FieldDifference struct{ Field, Recorded, Current string }
 func (e *DivergenceError) Error() string { return e.text }
 
 func newDivergenceError(d *engine.Divergence) *DivergenceError {
-	e := &DivergenceError{Path: d.Path, Position: d.Position, Key: d.Key, text: d.Error()}
+	e := &DivergenceError{Path: d.Path, Position: d.Position, Key: d.Key, text: d.Error(), outline: d.Outline()}
 	if d.Recorded != nil {
 		recorded := Callee(*d.Recorded)
 		e.Recorded = &recorded

@@ -3,6 +3,7 @@ package fermata
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -23,7 +24,7 @@ type Hooks struct {
 	_ [0]func()
 	// Run: this process begins to execute a run: a new one, one that was answered, one of a dead process. At
 	// the end status is what the run came to here (Interrupted, Finished, …); err says why it
-	// was lost to this process, and is nil otherwise.
+	// failed, was parked, or was lost to this process, and is nil otherwise.
 	Run func(ctx context.Context, run RunInfo) (context.Context, func(status Status, err error))
 	// Task: an attempt of a task, or of a nested entrypoint, begins. At the end err is what the function returned; it
 	// matches [ErrPaused] if the task waits for a person.
@@ -65,12 +66,17 @@ func (h *Hooks) erased(v *values) engine.Hooks {
 		return out
 	}
 	if h.Run != nil {
-		out.Run = func(ctx context.Context, run *storage.Run) (context.Context, func(storage.Status, error)) {
+		out.Run = func(ctx context.Context, run *storage.Run) (context.Context, func(*storage.Run, error)) {
 			ctx, end := h.Run(ctx, newRunInfo(run))
 			if end == nil {
 				return ctx, nil
 			}
-			return ctx, func(status storage.Status, err error) { end(status, public(err)) }
+			return ctx, func(run *storage.Run, err error) {
+				if err == nil && (run.Status == storage.Failed || run.Status == storage.Parked) {
+					_, err = v.engine.outcome(*run, nil)
+				}
+				end(run.Status, public(err))
+			}
 		}
 	}
 	if h.Task != nil {
@@ -92,7 +98,7 @@ func (h *Hooks) erased(v *values) engine.Hooks {
 }
 
 // LogHooks write what happens to a logger: runs, tasks and questions as Info, commits as Debug, what failed as
-// Warn. Values are not written.
+// Warn. Values are not written, but for what the texts of errors hold.
 func LogHooks(log *slog.Logger) *Hooks {
 	level := func(err error) slog.Level {
 		if err == nil || errors.Is(err, ErrPaused) {
@@ -105,6 +111,10 @@ func LogHooks(log *slog.Logger) *Hooks {
 			log := log.With(runAttr(run))
 			log.InfoContext(ctx, "run taken up")
 			return ctx, func(status Status, err error) {
+				var divergence *DivergenceError
+				if errors.As(err, &divergence) {
+					err = fmt.Errorf("%w: %s", ErrParked, divergence.outline)
+				}
 				log.LogAttrs(ctx, level(err), "run given up", slog.String("status", status.String()), errorAttr(err))
 			}
 		},

@@ -1,9 +1,11 @@
 package fermata_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -165,6 +167,49 @@ func TestHooksThatPanic(t *testing.T) {
 		}
 		if got, err := run.Result(g.t.Context()); err != nil || got != "yes" {
 			g.t.Errorf("result %q, %v", got, err)
+		}
+	})
+}
+
+func TestHooksSayWhyARunFailedOrIsParked(t *testing.T) {
+	onEach(t, func(g *ground) {
+		input := "a"
+		step := fermata.NewTask("step", func(_ context.Context, in string) (string, error) { return in, nil })
+		fails := fermata.NewEntrypoint("fails", func(context.Context, string) (string, error) { return "", errors.New("oops") })
+		strays := fermata.NewEntrypoint("strays", func(ctx context.Context, in string) (string, error) {
+			if _, err := step.Call(ctx, input); err != nil {
+				return "", err
+			}
+			return fermata.Interrupt[string](ctx, in)
+		})
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		g.deploy(&fermata.Options{Hooks: fermata.LogHooks(logger), Logger: logger}, fails, strays)
+		if _, err := fails.On(g.engine).Thread("1").Invoke(g.t.Context(), "x"); err == nil {
+			g.t.Error("the run has not failed")
+		}
+		thread := strays.On(g.engine).Thread("2")
+		_, err := thread.Invoke(g.t.Context(), "x")
+		paused(g.t, err)
+		input = "b"
+		run, err := thread.Resume(g.t.Context(), "yes")
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		_, err = run.Result(g.t.Context())
+		says(g.t, err, fermata.ErrParked)
+		g.deploy(nil) // when the engine is closed all is written
+		for what, parts := range map[string][]string{
+			"failed run": {"level=WARN", `msg="run given up"`, "status=failed", "oops"},
+			"parked run": {"level=WARN", `msg="run given up"`, "status=parked", "task \\\"step\\\"", "another input"},
+			"engine":     {"level=ERROR", `msg="run parked"`, "reason=divergence"},
+		} {
+			found := slices.ContainsFunc(strings.Split(log.String(), "\n"), func(line string) bool {
+				return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) })
+			})
+			if !found {
+				g.t.Errorf("no line of the %s with %q in\n%s", what, parts, log.String())
+			}
 		}
 	})
 }

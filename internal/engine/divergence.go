@@ -72,6 +72,16 @@ func (d *Divergence) Error() string {
 	return b.String()
 }
 
+// Outline is the text without values: for logs.
+func (d *Divergence) Outline() string {
+	if len(d.Fields) == 0 || d.Recorded == nil || d.Current == nil {
+		return d.Error()
+	}
+	bare := *d
+	bare.Fields = nil
+	return bare.Error() + " with another input"
+}
+
 // Is reports whether target is [ErrDivergence].
 func (d *Divergence) Is(target error) bool { return target == ErrDivergence }
 

@@ -340,7 +340,12 @@ const replyTime = 10 * time.Second
 func (e *Engine) poll() (next time.Time) {
 	for !e.draining.Load() {
 		e.mu.Lock()
-		free := e.options.Workers - len(e.live) - len(e.later)
+		free := e.options.Workers - len(e.later)
+		for _, x := range e.live {
+			if x.polled.Load() {
+				free--
+			}
+		}
 		member := e.membership.ID()
 		e.mu.Unlock()
 		except := e.leftAlone()
@@ -380,7 +385,9 @@ func (e *Engine) adopt(member storage.ID, run storage.Run) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.base), replyTime)
 	defer cancel()
-	e.execute(ctx, e.entries[run.Entrypoint], member, run, run.Crashes == 0)
+	if x := e.execute(ctx, e.entries[run.Entrypoint], member, run, run.Crashes == 0); x != nil {
+		x.polled.Store(true)
+	}
 }
 
 // takeUp takes up runs that are this process's, and that nothing here executes.

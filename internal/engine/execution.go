@@ -21,10 +21,11 @@ type execution struct {
 	// cancelled and drain are asked for from outside; the running pass looks at them when it begins.
 	cancelled atomic.Pointer[string]
 	poked     atomic.Bool     // something came from outside since the pass began
+	polled    atomic.Bool     // it counts against Workers
 	skip      bool            // see pass.skipBlocked
 	base      context.Context // of all passes
-	// unreadable, if not nil, is why the run could not be loaded: it is to be parked.
-	unreadable error
+	// parked, if not nil, is why the run is to be parked without being replayed.
+	parked *Parked
 
 	bus  bus
 	done chan struct{} // closed when this process has given the run up
@@ -51,7 +52,21 @@ func (x *execution) main(loaded recording) {
 	defer close(x.done)
 	ctx, end := x.engine.observeRun(&loaded.Run)
 	x.base = ctx
-	defer func() { end(x.run.Status, x.err) }()
+	defer func() {
+		end(&x.run, x.err)
+		if x.run.Status == storage.Parked {
+			var report Parked
+			_ = json.Unmarshal(x.run.Error, &report)
+			if report.Divergence != nil {
+				report.Message = report.Divergence.Outline()
+			}
+			x.engine.log.Error("run parked", "run", x.run.ID, "thread", x.run.Thread, "entrypoint", x.run.Entrypoint, "reason", report.Reason, "error", report.Message)
+		}
+	}()
+	if x.parked != nil {
+		x.parkAfter(loaded.Run, loaded.Run.LastSeq, x.parked)
+		return
+	}
 	for {
 		x.poked.Store(false)
 		p, err := x.newPass(&loaded)
@@ -76,9 +91,6 @@ func (x *execution) main(loaded recording) {
 }
 
 func (x *execution) newPass(loaded *recording) (*pass, error) {
-	if x.unreadable != nil {
-		return nil, storageError("load", loaded.Run.Thread, loaded.Run.ID, x.unreadable)
-	}
 	h, err := readHistory(loaded)
 	if err != nil {
 		return nil, storageError("replay", loaded.Run.Thread, loaded.Run.ID, err)
@@ -105,7 +117,7 @@ func (x *execution) newPass(loaded *recording) (*pass, error) {
 	if loaded.Run.Crashes >= x.engine.options.MaxCrashes {
 		p.halt(&stop{
 			err: p.error("", ErrParked, nil, "find out what kills the process, then continue the run"), status: storage.Parked,
-			report: &Parked{Reason: "crash_loop", Message: fmt.Sprintf("%d processes in a row died with this run before it made progress", loaded.Run.Crashes)},
+			report: crashLoop(&loaded.Run),
 		})
 	}
 	return p, nil
@@ -132,8 +144,14 @@ func (e *Engine) setup(base context.Context, run *storage.Run) (ctx context.Cont
 
 // refuse parks a run whose log can't be read. The log is left as it is.
 func (x *execution) refuse(loaded *recording, err error) {
-	x.engine.log.Error("run can't be replayed", "run", loaded.Run.ID, "thread", loaded.Run.Thread, "error", err)
 	x.parkAfter(loaded.Run, loaded.Run.LastSeq, &Parked{Reason: "unreadable", Message: err.Error()})
+}
+
+func crashLoop(run *storage.Run) *Parked {
+	return &Parked{
+		Reason:  "crash_loop",
+		Message: fmt.Sprintf("it was running in %d processes in a row that died before it made progress; it, or another run beside it, may be the cause", run.Crashes),
+	}
 }
 
 // parkAfter parks a run without a look at its log, which ends with record last.

@@ -10,7 +10,7 @@ import (
 // the parent of what happens within; the function that it returns, if not nil, is called at the end.
 // A hook that panics is logged, and changes nothing.
 type Hooks struct {
-	Run      func(ctx context.Context, run *storage.Run) (context.Context, func(status storage.Status, err error))
+	Run      func(ctx context.Context, run *storage.Run) (context.Context, func(run *storage.Run, err error))
 	Task     func(ctx context.Context, t Execution) (context.Context, func(err error))
 	Question func(ctx context.Context, q *storage.Question)
 	Commit   func(ctx context.Context, c Commit) func(err error)
@@ -48,8 +48,8 @@ func (e *Engine) hook(name string, fn func()) {
 }
 
 // observeRun says that an execution begins; its end is said by the result.
-func (e *Engine) observeRun(run *storage.Run) (ctx context.Context, end func(status storage.Status, err error)) {
-	ctx, end = e.base, func(storage.Status, error) {}
+func (e *Engine) observeRun(run *storage.Run) (ctx context.Context, end func(run *storage.Run, err error)) {
+	ctx, end = e.base, func(*storage.Run, error) {}
 	if e.options.Hooks.Run == nil {
 		return ctx, end
 	}
@@ -59,7 +59,7 @@ func (e *Engine) observeRun(run *storage.Run) (ctx context.Context, end func(sta
 			ctx = inner
 		}
 		if fn != nil {
-			end = func(status storage.Status, err error) { e.hook("Run", func() { fn(status, err) }) }
+			end = func(run *storage.Run, err error) { e.hook("Run", func() { fn(run, err) }) }
 		}
 	})
 	return ctx, end

@@ -52,7 +52,7 @@ func (e *Engine) release(run storage.ID, x *execution) {
 
 // begin executes a run that is held, as it was loaded since.
 func (e *Engine) begin(x *execution, loaded recording) {
-	if x.unreadable == nil {
+	if x.parked == nil {
 		e.mu.Lock()
 		delete(e.troubled, loaded.Run.ID)
 		e.mu.Unlock()
@@ -99,11 +99,21 @@ func (e *Engine) execute(ctx context.Context, entry *Entry, member storage.ID, r
 	if !mine {
 		return x
 	}
-	loaded, err := e.load(ctx, run.Tenant, run.ID)
+	var loaded recording
+	var err error
+	if run.Crashes >= e.options.MaxCrashes {
+		// Loading may be what killed them: only its row is read.
+		if loaded.Run, err = e.backend.Run(ctx, run.Tenant, run.ID); err == nil {
+			x.parked = crashLoop(&run)
+		}
+	} else {
+		loaded, err = e.load(ctx, run.Tenant, run.ID)
+	}
 	switch {
 	case errors.Is(err, storage.ErrCorrupt):
 		e.trouble(run.ID) // which counts if it can't be parked either
-		x.unreadable, loaded = err, recording{Loaded: storage.Loaded{Run: run}}
+		report := storageError("load", run.Thread, run.ID, err).Error()
+		x.parked, loaded = &Parked{Reason: "unreadable", Message: report}, recording{Loaded: storage.Loaded{Run: run}}
 	case err != nil:
 		e.drop(x, run, err)
 		return nil
