@@ -294,3 +294,52 @@ func TestForksAndCopiesReplayWhatWasDrawn(t *testing.T) {
 		}
 	})
 }
+
+func TestForkTakesItsOptions(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(g *ground) {
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ int) (string, error) {
+			config, _, err := fermata.Config[string](ctx)
+			if err != nil {
+				return "", err
+			}
+			answer, err := fermata.Interrupt[string](ctx, "q")
+			return config + " " + answer, err
+		})
+		g.deploy(nil, flow)
+		p := play(g, flow, "1")
+		q := p.asks(p.start(1, fermata.WithConfig("old")), `"q"`)[0]
+		p.returns(p.resume("A"), "old A")
+		before := fermata.AtCheckpoint(q.Run.String())
+		fork := func(options ...fermata.StartOption) outcome[string] {
+			return p.rest(p.handle().Fork(g.t.Context(), before, options...))
+		}
+		p.asks(fork(), `"q"`)
+		p.returns(p.resume("B"), "old B")
+		p.asks(fork(fermata.WithConfig("new")), `"q"`)
+		p.returns(p.resume("C"), "new C")
+
+		runs := len(checkpoints(g.t, p.handle()))
+		o := fork(fermata.WithConfig(make(chan int)))
+		p.fails(o, fermata.ErrInvalid)
+		wantOp(g.t, o.err, "fork")
+		o = fork(fermata.From(q.Run.String()))
+		p.fails(o, fermata.ErrInvalid)
+		wantOp(g.t, o.err, "fork")
+		want(g.t, "checkpoints", len(checkpoints(g.t, p.handle())), runs)
+
+		// What the engine refuses bears the verb, too.
+		p.asks(fork(), `"q"`)
+		o = fork()
+		p.fails(o, fermata.ErrQuestionOpen)
+		wantOp(g.t, o.err, "fork")
+	})
+}
+
+// wantOp holds an error to name the verb that the user called.
+func wantOp(t *testing.T, err error, op string) {
+	t.Helper()
+	if e, ok := errors.AsType[*fermata.Error](err); !ok || e.Op != op {
+		t.Errorf("error %v is not of the verb %q", err, op)
+	}
+}

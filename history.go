@@ -256,15 +256,17 @@ func AfterQuestion(question ID) ForkPoint { return ForkPoint{question: question,
 //   - before a question: the run's results and answers until then are kept;
 //   - after a question: its answer is kept, too.
 //
+// Its input is the old run's, and so are configuration and metadata, unless [WithConfig] and [Metadata] give others.
+//
 // Errors: those of [Thread.Start]; [ErrInvalid] and [ErrUnknownRun] for a checkpoint; [ErrUnknownQuestion];
-// [ErrInvalid] for the point after a question whose answer the code has not been handed.
+// [ErrInvalid] for the option [From], and for the point after a question whose answer the code has not been handed.
 func (t *Thread[I, O]) Fork(ctx context.Context, point ForkPoint, options ...StartOption) (*Run[O], error) {
 	const op = "fork"
 	e, err := t.check(op)
 	if err != nil {
 		return nil, err
 	}
-	r := engine.StartRequest{Tenant: e.tenant, Thread: t.id, Source: storage.Fork}
+	r := engine.StartRequest{Op: op, Tenant: e.tenant, Thread: t.id, Source: storage.Fork}
 	var run storage.Run
 	var at storage.Checkpoint
 	if !point.question.IsZero() {
@@ -292,6 +294,12 @@ func (t *Thread[I, O]) Fork(ctx context.Context, point ForkPoint, options ...Sta
 	for _, option := range options {
 		option.applyStart(&r)
 	}
+	if r.Checkpoint != "" {
+		return nil, &Error{Op: op, Thread: t.id, Reason: ErrInvalid, Err: errors.New("a fork has From"), Hint: "the ForkPoint says what it descends from; From is for Start"}
+	}
+	if err := configure(op, e.values, &r); err != nil {
+		return nil, err
+	}
 	return t.run(e.core.Start(ctx, r))
 }
 
@@ -304,7 +312,7 @@ func (t *Thread[I, O]) Update(ctx context.Context, value O, options ...UpdateOpt
 		return "", err
 	}
 	r := engine.StartRequest{
-		Entrypoint: t.bound.entrypoint.name, Def: t.bound.entrypoint, Tenant: e.tenant, Thread: t.id,
+		Op: "update", Entrypoint: t.bound.entrypoint.name, Def: t.bound.entrypoint, Tenant: e.tenant, Thread: t.id,
 		Source: storage.Update, Finished: true, Supersede: true,
 	}
 	if r.Result, err = e.values.encode(value); err != nil {

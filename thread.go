@@ -76,12 +76,22 @@ func (t *Thread[I, O]) Start(ctx context.Context, in I, options ...StartOption) 
 			return nil, public(err)
 		}
 	}
-	if r.ConfigValue != nil {
-		if r.Config, err = e.values.encode(r.ConfigValue); err != nil {
-			return nil, &Error{Op: "start", Thread: t.id, Reason: ErrInvalid, Err: fmt.Errorf("configuration: %w", err)}
-		}
+	if err := configure("start", e.values, &r); err != nil {
+		return nil, err
 	}
 	return t.run(e.core.Start(ctx, r))
+}
+
+// configure encodes what [WithConfig] gave, if anything.
+func configure(op string, v *values, r *engine.StartRequest) error {
+	if r.ConfigValue == nil {
+		return nil
+	}
+	var err error
+	if r.Config, err = v.encode(r.ConfigValue); err != nil {
+		return &Error{Op: op, Thread: r.Thread, Reason: ErrInvalid, Err: fmt.Errorf("configuration: %w", err)}
+	}
+	return nil
 }
 
 // Invoke is [Thread.Start] and [Run.Result] in one.

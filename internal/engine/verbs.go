@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ const maxThreadID = 256
 
 // StartRequest asks for a new run.
 type StartRequest struct {
+	Op         string // the verb, for errors; "" is "start"
 	Entrypoint string
 	Def        any // its identity; nil: whatever has that name
 	Tenant     string
@@ -51,7 +53,7 @@ type Starter interface {
 
 // Start makes a run and begins it here, or enqueues it. It is durable when Start returns.
 func (e *Engine) Start(ctx context.Context, r StartRequest) (*Handle, error) {
-	const op = "start"
+	op := cmp.Or(r.Op, "start")
 	entry, err := e.entry(op, r.Entrypoint)
 	if err != nil {
 		return nil, err
