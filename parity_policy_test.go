@@ -314,6 +314,103 @@ func TestTimeoutIsRetriedAndEachAttemptHasItsOwn(t *testing.T) {
 	})
 }
 
+// A timeout ends what it bounds, not the calls in it: these have no outcome, and are made again.
+func TestCallsAreMadeAgainAfterATimeoutAroundThem(t *testing.T) {
+	type function = func(context.Context, int) (int, error)
+	minute := fermata.Timeout(time.Minute)
+	for name, around := range map[string]func(call function) *fermata.Entrypoint[int, int]{
+		"of a task": func(call function) *fermata.Entrypoint[int, int] {
+			outer := fermata.NewTask("outer", call, minute, thrice())
+			return fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return outer.Call(ctx, n) })
+		},
+		"of a body": func(call function) *fermata.Entrypoint[int, int] {
+			return fermata.NewEntrypoint("flow", call, minute, thrice())
+		},
+		"of two tasks around": func(call function) *fermata.Entrypoint[int, int] {
+			middle := fermata.NewTask("middle", call)
+			outer := fermata.NewTask("outer", func(ctx context.Context, n int) (int, error) { return middle.Call(ctx, n) }, minute, thrice())
+			return fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return outer.Call(ctx, n) })
+		},
+		"of a body that is continued": func(call function) *fermata.Entrypoint[int, int] {
+			return fermata.NewEntrypoint("flow", call, minute)
+		},
+	} {
+		for kind, waits := range map[string]func(ctx context.Context, inner *fermata.Task[int, int], n int) (int, error){
+			"call": func(ctx context.Context, inner *fermata.Task[int, int], n int) (int, error) {
+				return inner.Call(ctx, n)
+			},
+			"first": func(ctx context.Context, inner *fermata.Task[int, int], n int) (int, error) {
+				_, v, err := fermata.First(ctx, inner.Go(ctx, n))
+				return v, err
+			},
+			"branch": func(ctx context.Context, inner *fermata.Task[int, int], n int) (v int, err error) {
+				group := fermata.NewGroup(ctx)
+				group.Go(func(ctx context.Context) error {
+					if v, err = inner.Call(ctx, n); err != nil {
+						_, err = tick.Call(ctx, 1) // which the next attempt doesn't call
+					}
+					return err
+				})
+				return v, group.Wait()
+			},
+			"swallowed": func(ctx context.Context, inner *fermata.Task[int, int], n int) (int, error) {
+				v, err := inner.Call(ctx, n)
+				if err != nil {
+					wantErr(t, "error of the call", err, fermata.ErrTimeout)
+					return tick.Call(ctx, 100)
+				}
+				return v, nil
+			},
+			"not awaited": func(ctx context.Context, inner *fermata.Task[int, int], n int) (int, error) {
+				inner.Go(ctx, n)
+				return n, nil
+			},
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				inBubble(t, func(g *ground) {
+					var c calls
+					inner := fermata.NewTask("inner", func(ctx context.Context, n int) (int, error) {
+						if c.add("inner") == 1 {
+							<-ctx.Done()
+							return 0, ctx.Err()
+						}
+						return n, nil
+					}, fermata.Retry())
+					flow := around(func(ctx context.Context, n int) (int, error) { return waits(ctx, inner, n) })
+					g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+					p := play(g, flow, "1")
+					o := p.start(7)
+					if name == "of a body that is continued" {
+						wantErr(g.t, "first attempt", o.err, fermata.ErrTimeout)
+						o = p.goOn()
+					}
+					p.returns(o, 7)
+					want(g.t, "calls", c.take(), map[string]int{"inner": 2})
+				})
+			})
+		}
+	}
+}
+
+func TestTimeoutEndsTheWaitForAnAttemptBelow(t *testing.T) {
+	inBubble(t, func(g *ground) {
+		var c calls
+		inner := fermata.NewTask("inner", func(_ context.Context, n int) (int, error) {
+			if c.add("inner") == 1 {
+				return 0, errors.New("down")
+			}
+			return n, nil
+		}, fermata.Retry(fermata.RetryPolicy{InitialInterval: time.Hour, MaxInterval: time.Hour, NoJitter: true}))
+		outer := fermata.NewTask("outer", func(ctx context.Context, n int) (int, error) { return inner.Call(ctx, n) }, fermata.Timeout(time.Minute), thrice())
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return outer.Call(ctx, n) })
+		g.deploy(nil, flow)
+		begin := time.Now()
+		p := play(g, flow, "1")
+		p.returns(p.start(7), 7)
+		want(g.t, "time taken", time.Since(begin).Round(time.Second), time.Minute)
+	})
+}
+
 func TestTimeoutOfAnEntrypointEndsAtAPause(t *testing.T) {
 	inBubble(t, func(g *ground) {
 		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, hang bool) (string, error) {

@@ -117,7 +117,9 @@ func Attempt(ctx context.Context) int { return engine.Attempt(ctx) }
 // Timeout bounds each attempt of a task; as an option of an entrypoint, each
 // attempt of its body between two pauses, and of its tasks that have no option of a policy. When the time has passed the
 // context of the attempt ends, and once the function has returned the attempt has failed with [ErrTimeout],
-// whatever it returned: a function that doesn't heed its context isn't stopped.
+// whatever it returned: a function that doesn't heed its context isn't stopped. A call of the attempt that ends in error
+// then has no outcome, and is made again by the next attempt; who waits for it gets [ErrTimeout], and so does each
+// later durable call of that function.
 func Timeout(d time.Duration) PolicyOption { return timeout{run: d} }
 
 // IdleTimeout bounds the time an attempt goes without a sign of life: a

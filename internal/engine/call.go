@@ -47,6 +47,7 @@ type Future struct {
 	failure   *Failure
 	suspended bool
 	err       error // the run stops: the call has no outcome
+	late      error // the time of an attempt around is over: the call has no outcome
 }
 
 // Go claims a call on the scope of ctx and starts it, or finds it recorded.
@@ -167,6 +168,10 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 		case inner.suspended:
 			f.suspended = true
 			return
+		case (err != nil || inner.late != nil) && timedOut(ctx) != nil:
+			// It is that attempt that failed: a repetition of it calls this again.
+			f.late = timedOut(ctx)
+			return
 		case err == nil:
 			f.record(out, nil)
 			if c.Policy.cache() != nil {
@@ -183,7 +188,10 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 			f.record(nil, failure)
 			return
 		}
-		if f.err = p.retry(f.claim.seq, attempt+1, failure, wait); f.err != nil {
+		if f.err = p.retry(ctx, f.claim.seq, attempt+1, failure, wait); f.err != nil || f.withdrawn.Load() {
+			return
+		}
+		if f.late = timedOut(ctx); f.late != nil {
 			return
 		}
 	}
@@ -281,6 +289,9 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 		return nil, f.err
 	case f.suspended:
 		return nil, s.suspend()
+	case f.late != nil:
+		s.late = f.late
+		return nil, f.late
 	}
 	if f.done != nil && (f.claim.call != KindBranch || !f.inner.quiet.Load()) {
 		s.news()
@@ -346,8 +357,8 @@ func (p *pass) spent(claim int64) int {
 }
 
 // retry records that a new attempt of the call begins, and waits as the policy
-// says. The error is that of the run's stop.
-func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Duration) error {
+// says, or until ctx ends. The error is that of the run's stop.
+func (p *pass) retry(ctx context.Context, claim int64, attempt int, failure *Failure, wait time.Duration) error {
 	spent := p.spent(claim)
 	p.mu.Lock()
 	records, err := p.history.reopen(p.engine, claim, attempt, spent, failure)
@@ -366,7 +377,7 @@ func (p *pass) retry(claim int64, attempt int, failure *Failure, wait time.Durat
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-p.ctx.Done():
+	case <-ctx.Done():
 	}
 	return p.stopped()
 }

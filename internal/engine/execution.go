@@ -270,7 +270,7 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 		e.scope.refused = true
 	}
 	root, s := e.scope, p.stop.Load()
-	if s == nil && x.engine.options.VerifyReplay {
+	if s == nil && x.engine.options.VerifyReplay && root.late == nil { // else the next attempt makes the call that has no outcome
 		if s = x.verify(p, e); s == nil {
 			s = p.stop.Load()
 		}
@@ -301,7 +301,7 @@ func (x *execution) conclude(p *pass, e ending) (again bool) {
 
 // reattempt begins the body anew, as the entrypoint's policy says.
 func (x *execution) reattempt(p *pass, e ending, wait time.Duration) (again bool) {
-	err := p.retry(0, e.scope.attempt+1, e.failure, wait)
+	err := p.retry(p.ctx, 0, e.scope.attempt+1, e.failure, wait)
 	if _, fault := p.journal.end(nil, nil); fault != nil {
 		return x.lost(p, p.lose(fault))
 	}

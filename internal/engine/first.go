@@ -68,6 +68,9 @@ func (s *Scope) race(futures []*Future) (int, error) {
 			case f.err != nil:
 				s.refused = true
 				return 0, f.err
+			case f.late != nil:
+				s.late = f.late
+				return 0, f.late
 			case !f.suspended:
 				return i, nil
 			}

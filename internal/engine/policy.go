@@ -86,6 +86,14 @@ func (e *TimeoutError) Error() string {
 // Is reports whether target is [ErrTimeout].
 func (e *TimeoutError) Is(target error) bool { return target == ErrTimeout }
 
+// timedOut is the error of an attempt around whose time is over; nil: there is none.
+func timedOut(ctx context.Context) error {
+	if expired, ok := errors.AsType[*TimeoutError](context.Cause(ctx)); ok {
+		return expired
+	}
+	return nil
+}
+
 // pulse ends an attempt that shows no sign of life.
 type pulse struct {
 	mu       sync.Mutex

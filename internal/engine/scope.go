@@ -46,6 +46,7 @@ type Scope struct {
 	suspended bool            // waits for a person, itself or below
 	refused   bool            // a durable call was refused because the run stops
 	waits     bool            // a recorded call had no outcome, and nothing new was handed to the code since
+	late      error           // that the time of an attempt around is over was handed to the code
 	delivered map[int64]int64 // failed claims handed to the code: lastClaim at that time
 	running   []*Future       // calls that were not recorded before
 }
@@ -148,6 +149,9 @@ func (s *Scope) enter() error {
 	}
 	if s.suspended {
 		return s.error(ErrPaused, "")
+	}
+	if s.late != nil {
+		return s.late // what the code calls now may not be what the next attempt calls
 	}
 	if err := s.pass.halted(); err != nil {
 		s.refused = true
@@ -339,6 +343,9 @@ func (s *Scope) rest() {
 		if f.lost == nil {
 			s.suspended = s.suspended || f.suspended
 			s.refused = s.refused || f.err != nil
+			if f.late != nil {
+				s.late = f.late
+			}
 		}
 	}
 }
@@ -346,7 +353,7 @@ func (s *Scope) rest() {
 // end closes the scope. A scope that ended of itself must have made all recorded calls.
 func (s *Scope) end() error {
 	s.ended.Store(true)
-	if s.suspended || s.refused || !s.replaying() || s.pass.entry.Lenient {
+	if s.suspended || s.refused || s.late != nil || !s.replaying() || s.pass.entry.Lenient {
 		return nil
 	}
 	missing := s.past.calls[s.next]
