@@ -3,6 +3,7 @@ package fermata_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -86,5 +87,68 @@ func TestQuestionThatASleepOutranStaysClosedInTheNextAttempt(t *testing.T) {
 		awaitStatus(g.t, g.open(g.t, nil), "late", fermata.Finished)
 		want(g.t, "value", late.state().Value, "nobody came")
 		want(g.t, "calls", c.take(), map[string]int{"acts": 2})
+	})
+}
+
+func TestLoserIsTheSameLiveAndOnReplay(t *testing.T) {
+	onEach(t, func(g *ground) {
+		var c calls
+		ended := make(chan struct{}, 1)
+		slow := fermata.NewTask("slow", func(ctx context.Context, _ int) (int, error) {
+			c.add("slow")
+			ended <- struct{}{}
+			<-ctx.Done()
+			return 0, ctx.Err()
+		})
+		quick := fermata.NewTask("quick", func(_ context.Context, n int) (int, error) { <-ended; return n, nil })
+		step := fermata.NewTask("step", func(context.Context, string) (int, error) { return 0, nil })
+		var flows []fermata.Definition
+		var players []player[int, int]
+		for _, asks := range []bool{false, true} {
+			flow := fermata.NewEntrypoint(fmt.Sprint("asks ", asks), func(ctx context.Context, n int) (int, error) {
+				loser, winner := slow.Go(ctx, n), quick.Go(ctx, n)
+				if _, err := winner.Result(ctx); err != nil {
+					return 0, err
+				}
+				g.offset.Add(int64(time.Second)) // so the others lose later than the winner ended
+				if _, _, err := fermata.First(ctx, loser, winner); err != nil {
+					return 0, err
+				}
+				_, lost := loser.Result(ctx)
+				now, err := fermata.Now(ctx)
+				if err != nil {
+					return 0, err
+				}
+				if _, err := step.Call(ctx, now.String()); err != nil {
+					return 0, err
+				}
+				if asks {
+					if _, err := fermata.Interrupt[int](ctx, "q"); err != nil {
+						return 0, err
+					}
+				}
+				return 0, fmt.Errorf("so it is: %w", lost)
+			})
+			flows = append(flows, flow)
+			players = append(players, play(g, flow, fmt.Sprint(asks)))
+		}
+		g.deploy(&fermata.Options{VerifyReplay: true}, flows...)
+		for _, p := range players {
+			o := p.start(1)
+			if p.thread == "true" {
+				p.asks(o, `"q"`)
+				o = p.resume(1)
+			}
+			for range 2 {
+				p.fails(o, fermata.ErrWithdrawn)
+				if failed, ok := errors.AsType[*fermata.TaskError](o.err); !ok || failed.Task != "slow" {
+					g.t.Errorf("got error %v, want one with the loser's in it", o.err)
+				}
+				want(g.t, "calls on "+p.thread, c.take()["slow"], 1)
+				c.add("slow")
+				o = p.goOn() // to the same end: that it lost is no failure to be repeated
+			}
+			c.take()
+		}
 	})
 }

@@ -278,6 +278,7 @@ func (f *Future) Await(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	if f.lost != nil {
+		s.seen(f.claim.doneAt)
 		return nil, f.lost
 	}
 	if f.done != nil {
@@ -311,8 +312,11 @@ func (f *Future) Reject(err error) error {
 	return f.scope.pass.park(f.opener.path, err)
 }
 
-// deliver notes that a failure was handed to the code.
+// deliver notes that a failure was handed to the code. That a call lost is a fact that no new attempt changes.
 func (s *Scope) deliver(f *Failure) {
+	if f.Lost {
+		return
+	}
 	if s.delivered == nil {
 		s.delivered = map[int64]int64{}
 	}

@@ -30,6 +30,7 @@ type Failure struct {
 	// Branches are the failed branches among Retry: they have no record of their own.
 	Branches []*Failure `json:"branches,omitempty"`
 	Branch   int64      `json:"branch,omitempty"` // the claim of a branch
+	Lost     bool       `json:"lost,omitempty"`   // another call was first
 
 	claim     int64
 	sentinels []error
@@ -127,6 +128,9 @@ func (s *Scope) describe(f *Failure, err error) {
 func (s *Scope) findDelivered(err error, f *Failure) {
 	switch e := err.(type) {
 	case *Failure:
+		if e.Lost && f.Cause == nil {
+			f.Cause = e
+		}
 		cut, own := s.delivered[e.claim]
 		if !own {
 			break

@@ -107,7 +107,7 @@ func (s *Scope) withdrawLosers(past *pastClaim, futures []*Future, winner int) e
 			continue
 		}
 		closing = append(closing, p.takeQuestions(f)...)
-		failure := &Failure{Task: f.claim.name, Path: f.opener.path, Message: errLoser.Error(), Attempts: 1, Codes: []string{"fermata.withdrawn"}}
+		failure := &Failure{Task: f.claim.name, Path: f.opener.path, Message: errLoser.Error(), Attempts: 1, Lost: true, Codes: []string{"fermata.withdrawn"}}
 		r := record{kind: recordOutcome, claim: f.claim.seq, failed: true, data: failure.encode(), at: p.clock()}
 		records = append(records, r)
 		var err error
