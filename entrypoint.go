@@ -79,7 +79,9 @@ func (e *Entrypoint[I, O]) define(v *values) (*engine.Entry, error) {
 
 // Call runs the entrypoint within another entrypoint, or a task, as a part of
 // the caller's run: its finished tasks are not run again at any depth, its questions are the run's. It
-// has no [Previous], and what it saves with [Save] is dropped. Errors are those of [Task.Call].
+// has no [Previous], and what it saves with [Save] is dropped. Its policies ([Retry], [Timeout]) apply to its body and
+// go before the caller's for its tasks, and whether its replay is [Lenient] is its own affair; [MaxConcurrency] and
+// [WithDurability] are those of the run. Errors are those of [Task.Call].
 // For a lineage of its own start it on a thread of its own, in a task.
 func (e *Entrypoint[I, O]) Call(ctx context.Context, in I, options ...CallOption) (O, error) {
 	return e.Go(ctx, in, options...).Result(ctx)
@@ -109,9 +111,17 @@ func (e *Entrypoint[I, O]) start(ctx context.Context, in I, options []CallOption
 		return nil, fmt.Errorf("input of entrypoint %q: %w", e.name, err)
 	}
 	call := engine.Call{
-		Def: e, Kind: engine.KindEntrypoint, Name: e.name, Input: data,
+		Def: e, Kind: engine.KindEntrypoint, Name: e.name, Input: data, Entry: &e.entry,
 		Do: func(ctx context.Context) ([]byte, error) {
-			out, err := e.fn(context.WithValue(ctx, savedKey{}, &saved{nested: true}), seen)
+			own := seen
+			if engine.Attempt(ctx) > 1 { // the one before may have changed what its copy points to
+				var again I
+				if err := v.decode(data, &again); err != nil {
+					return nil, err
+				}
+				own = again
+			}
+			out, err := e.fn(context.WithValue(ctx, savedKey{}, &saved{nested: true}), own)
 			if err != nil {
 				return nil, err
 			}
@@ -128,7 +138,8 @@ func (e *Entrypoint[I, O]) start(ctx context.Context, in I, options []CallOption
 type EntrypointOption interface{ applyEntrypoint(*engine.Entry) error }
 
 // MaxConcurrency bounds how many tasks of one run execute at the same time;
-// the others wait. The entrypoint itself doesn't count, nor does a task that waits for another.
+// the others wait. The entrypoint itself doesn't count, nor does a task that waits for another. It is an option of
+// the run: in an entrypoint that is called within another it has no effect.
 func MaxConcurrency(n int) EntrypointOption { return maxConcurrency(n) }
 
 type maxConcurrency int
@@ -160,6 +171,7 @@ const (
 
 // Lenient makes replay LangGraph's: the input of a call is not compared with the recorded one, and at a call of
 // another name that call and all later ones of the function are forgotten and run, whatever was recorded. Without it such a run is parked.
+// It holds for the entrypoint's body and its tasks, not for entrypoints called there.
 func Lenient() EntrypointOption { return lenient{} }
 
 type lenient struct{}
@@ -169,7 +181,7 @@ func (lenient) applyEntrypoint(e *engine.Entry) error {
 	return nil
 }
 
-// WithDurability sets the durability of the entrypoint's runs.
+// WithDurability sets the durability of the entrypoint's runs. Called within another entrypoint it has that of the caller's run.
 func WithDurability(d Durability) EntrypointOption { return durability(d) }
 
 type durability Durability

@@ -147,6 +147,96 @@ func TestPolicyOfTheTaskGoesBeforeTheEntrypoints(t *testing.T) {
 	})
 }
 
+func TestEntrypointsPolicyIsForTasksWithOtherOptions(t *testing.T) {
+	for name, test := range map[string]struct {
+		options []fermata.TaskOption
+		calls   int
+	}{
+		"no option":        {nil, 3},
+		"cached":           {[]fermata.TaskOption{fermata.Cached(0)}, 3},
+		"timeout":          {[]fermata.TaskOption{fermata.Timeout(time.Hour)}, 3},
+		"explicitly none":  {[]fermata.TaskOption{fermata.Retry()}, 1},
+		"its own":          {[]fermata.TaskOption{fermata.Retry(fermata.RetryPolicy{MaxAttempts: 2})}, 2},
+		"none and timeout": {[]fermata.TaskOption{fermata.Timeout(time.Hour), fermata.Retry()}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(g *ground) {
+				var c calls
+				bad := fermata.NewTask("bad", func(context.Context, []int) (int, error) { c.add("bad"); return 0, errors.New("down") }, test.options...)
+				flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (bool, error) {
+					_, err := bad.Call(ctx, []int{n})
+					return err != nil, nil
+				}, thrice())
+				g.deploy(nil, flow)
+				p := play(g, flow, "1")
+				p.returns(p.start(0), true)
+				want(g.t, "calls", c.take(), map[string]int{"bad": test.calls})
+			})
+		})
+	}
+}
+
+func TestNestedEntrypointHasItsOwnPolicies(t *testing.T) {
+	flaky := func(c *calls, name string) func(context.Context, []int) (int, error) {
+		return func(_ context.Context, in []int) (int, error) {
+			out := in[0]
+			in[0] = 99 // its own copy
+			if c.add(name) < 3 {
+				return 0, errors.New("not yet")
+			}
+			return out, nil
+		}
+	}
+	inBubble(t, func(g *ground) {
+		var c calls
+		calling := func(task *fermata.Task[[]int, int]) func(context.Context, []int) (int, error) {
+			return func(ctx context.Context, in []int) (int, error) { return task.Call(ctx, in) }
+		}
+		task := fermata.NewTask("task", flaky(&c, "task"))
+		once := fermata.NewTask("once", flaky(&c, "once"), fermata.Retry())
+		body := fermata.NewEntrypoint("body", flaky(&c, "body"), thrice())
+		tasks := fermata.NewEntrypoint("tasks", calling(task), thrice())
+		both := fermata.NewEntrypoint("both", calling(once), thrice())
+		late := fermata.NewEntrypoint("late", func(ctx context.Context, _ []int) (int, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}, fermata.Timeout(time.Minute))
+		plain := fermata.NewEntrypoint("plain", flaky(&c, "plain"))
+		bad := fermata.NewTask("bad", func(context.Context, []int) (int, error) { c.add("bad"); return 0, errors.New("down") })
+		open := fermata.NewEntrypoint("open", calling(bad))
+		for _, parent := range []struct {
+			name    string
+			options []fermata.EntrypointOption
+			bad     int // attempts of a task in an entrypoint without a policy
+		}{{"no policy", nil, 1}, {"policy", []fermata.EntrypointOption{thrice()}, 3}, {"none", []fermata.EntrypointOption{fermata.Retry()}, 1}} {
+			flow := fermata.NewEntrypoint(parent.name, func(ctx context.Context, _ int) ([]int, error) {
+				var out []int
+				for _, nested := range []*fermata.Entrypoint[[]int, int]{body, tasks, both} {
+					n, err := nested.Call(ctx, []int{7})
+					if err != nil {
+						return nil, err
+					}
+					out = append(out, n)
+				}
+				if _, err := late.Call(ctx, []int{7}); !errors.Is(err, fermata.ErrTimeout) {
+					return nil, fmt.Errorf("no timeout: %w", err)
+				}
+				if _, err := plain.Call(ctx, []int{7}); err == nil {
+					return nil, errors.New("the policy of the caller applied to a nested body")
+				}
+				if _, err := open.Call(ctx, []int{7}); err == nil {
+					return nil, errors.New("a task that fails did not")
+				}
+				return out, nil
+			}, parent.options...)
+			g.deploy(nil, flow)
+			p := play(g, flow, parent.name)
+			p.returns(p.start(0), []int{7, 7, 7})
+			want(g.t, "calls, "+parent.name, c.take(), map[string]int{"body": 3, "task": 3, "once": 3, "plain": 1, "bad": parent.bad})
+		}
+	})
+}
+
 func TestWhatIsRetriedByDefault(t *testing.T) {
 	t.Parallel()
 	_, notANumber := strconv.Atoi("x")

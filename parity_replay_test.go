@@ -497,6 +497,33 @@ func TestLenientReplayIsLangGraphs(t *testing.T) {
 	})
 }
 
+func TestLenientIsTheNearestEntrypointsAffair(t *testing.T) {
+	onEach(t, func(g *ground) {
+		step := fermata.NewTask("step", func(_ context.Context, n int) (int, error) { return n, nil })
+		deploy := func(n int, child, parent []fermata.EntrypointOption) player[int, int] {
+			ask := fermata.NewTask("ask", func(ctx context.Context, m int) (int, error) {
+				if _, err := step.Call(ctx, n); err != nil {
+					return 0, err
+				}
+				return fermata.Interrupt[int](ctx, m)
+			})
+			nested := fermata.NewEntrypoint("nested", func(ctx context.Context, m int) (int, error) { return ask.Call(ctx, m) }, child...)
+			flow := fermata.NewEntrypoint("flow", func(ctx context.Context, m int) (int, error) { return nested.Call(ctx, m) }, parent...)
+			g.deploy(nil, flow)
+			return play(g, flow, fmt.Sprint(len(child)))
+		}
+		lenient := []fermata.EntrypointOption{fermata.Lenient()}
+		p := deploy(1, lenient, nil)
+		p.asks(p.start(7), "7")
+		p = deploy(2, lenient, nil)
+		p.returns(p.resume(8), 8)
+		p = deploy(1, nil, lenient)
+		p.asks(p.start(7), "7")
+		p = deploy(2, nil, lenient)
+		p.fails(p.resume(8), fermata.ErrParked)
+	})
+}
+
 func TestVerifyReplayLeavesGoodCodeAlone(t *testing.T) {
 	onEach(t, func(g *ground) {
 		var c calls

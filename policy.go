@@ -20,7 +20,7 @@ import (
 // the next one, and results of the attempt's own tasks are kept, but for those found in the error and what came
 // after the first of these was known.
 //
-// As an option of an entrypoint it is for its body, and for its tasks that have no option of a policy.
+// As an option of an entrypoint it is for its body, and for its tasks that have no Retry of their own; Retry() is one too, and says no.
 func Retry(policies ...RetryPolicy) PolicyOption { return retry(policies) }
 
 // PolicyOption is an option of a task, or of an entrypoint.
@@ -62,6 +62,9 @@ func policyOf(e *engine.Entry) *engine.Policy {
 }
 
 func (policies retry) apply(to *engine.Policy) error {
+	if to.Retry == nil {
+		to.Retry = []engine.Retry{}
+	}
 	for _, p := range policies {
 		r := engine.Retry{
 			InitialInterval: p.InitialInterval, BackoffFactor: p.BackoffFactor, MaxInterval: p.MaxInterval,
@@ -115,7 +118,7 @@ func RetryByDefault(err error) bool {
 func Attempt(ctx context.Context) int { return engine.Attempt(ctx) }
 
 // Timeout bounds each attempt of a task; as an option of an entrypoint, each
-// attempt of its body between two pauses, and of its tasks that have no option of a policy. When the time has passed the
+// attempt of its body between two pauses, and of its tasks that have none of their own. When the time has passed the
 // context of the attempt ends, and once the function has returned the attempt has failed with [ErrTimeout],
 // whatever it returned: a function that doesn't heed its context isn't stopped. A call of the attempt that ends in error
 // then has no outcome, and is made again by the next attempt; who waits for it gets [ErrTimeout], and so does each

@@ -88,7 +88,7 @@ func (t *Task[I, O]) start(ctx context.Context, in I, options []CallOption) (*en
 		Def: t, Name: t.name, Input: data, Value: seen, Policy: t.policy,
 		Do: func(ctx context.Context) ([]byte, error) {
 			own := seen
-			if t.policy != nil {
+			if t.policy != nil || engine.Attempt(ctx) > 1 {
 				// A failed attempt may have changed what its copy points to.
 				var again I
 				if err := v.decode(data, &again); err != nil {

@@ -20,8 +20,10 @@ type Call struct {
 	Value any
 	// Do calls the user's function and encodes its result.
 	Do func(ctx context.Context) ([]byte, error)
-	// Policy applies to the call; nil is one attempt without a limit.
+	// Policy applies to the call. What it leaves open is, for a task, as the entrypoints around say, the nearest first.
 	Policy *Policy
+	// Entry is the definition, if the call is of a nested entrypoint.
+	Entry *Entry
 	// CacheKey is for the engine itself.
 	CacheKey string
 	// Grant, if not nil, is what the call needs, and uses up.
@@ -35,6 +37,7 @@ type Future struct {
 	opener opener
 	cancel context.CancelCauseFunc
 	inner  *Scope // of the running attempt
+	entry  *Entry // nil: it is no nested entrypoint
 
 	mu        sync.Mutex
 	recording bool          // the outcome is being recorded
@@ -59,8 +62,11 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	if c.Kind == 0 {
 		c.Kind = KindTask
 	}
-	if c.Kind == KindTask && c.Policy == nil {
-		c.Policy = s.pass.entry.Policy
+	switch c.Kind {
+	case KindTask:
+		c.Policy = s.defaults(c.Policy)
+	case KindEntrypoint:
+		c.Policy = c.Entry.Policy
 	}
 	if err := s.pass.engine.define(c.Kind, c.Name, c.Def); err != nil {
 		return nil, err
@@ -79,7 +85,7 @@ func Go(ctx context.Context, c Call) (*Future, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Future{scope: s, claim: past, opener: s.opening(past)}
+	f := &Future{scope: s, claim: past, opener: s.opening(past), entry: c.Entry}
 	p := s.pass
 	if c.Grant != nil && !past.done {
 		if err := f.spend(c.Grant, c.Name); err != nil {

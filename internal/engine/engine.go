@@ -19,10 +19,11 @@ type Entry struct {
 	Name string
 	Def  any // its identity
 	Do   func(ctx context.Context, in Input) (Output, error)
-	// MaxConcurrency bounds the tasks of a run that execute at once; 0 doesn't.
+	// MaxConcurrency bounds the tasks of a run that execute at once; 0 doesn't. It and Durability are the run's: those of a
+	// nested entrypoint don't count.
 	MaxConcurrency int
 	Durability     Durability
-	// Policy repeats and bounds the attempts of the body, and of tasks that have no policy of their own.
+	// Policy repeats and bounds the attempts of the body, and of tasks what their own policy leaves open.
 	Policy *Policy
 	// Lenient replay is LangGraph's: inputs are not compared, and a call that
 	// isn't the recorded one runs, with all that follow.

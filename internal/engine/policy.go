@@ -13,7 +13,7 @@ import (
 // Policy bounds, repeats and remembers the attempts of a call. A nil Policy is
 // one attempt without a limit.
 type Policy struct {
-	// Retry are tried in order: the first whose On matches the error applies.
+	// Retry are tried in order: the first whose On matches the error applies. Empty but not nil says that there are none.
 	Retry []Retry
 	// RunTimeout bounds one attempt, IdleTimeout the time between its signs of
 	// life, which are [Heartbeat]s and, unless HeartbeatOnly, durable calls. Zero doesn't bound.
@@ -34,6 +34,27 @@ type Retry struct {
 }
 
 func (p *Policy) retries() bool { return p != nil && len(p.Retry) > 0 }
+
+// or is p with what it leaves open as d says.
+func (p *Policy) or(d *Policy) *Policy {
+	switch {
+	case d == nil:
+		return p
+	case p == nil:
+		return d
+	}
+	both := *p
+	if both.Retry == nil {
+		both.Retry = d.Retry
+	}
+	if both.RunTimeout == 0 {
+		both.RunTimeout = d.RunTimeout
+	}
+	if both.IdleTimeout == 0 {
+		both.IdleTimeout, both.HeartbeatOnly = d.IdleTimeout, d.HeartbeatOnly
+	}
+	return &both
+}
 
 // again says whether the attempt that ended in err is followed by another, and after which wait.
 // fault is err with what else went wrong, if the policy itself panicked.

@@ -127,6 +127,26 @@ func (s *Scope) Body() bool {
 	return true
 }
 
+// entry is the nearest entrypoint around.
+func (s *Scope) entry() *Entry {
+	for f := s.future; f != nil; f = f.scope.future {
+		if f.entry != nil {
+			return f.entry
+		}
+	}
+	return s.pass.entry
+}
+
+// defaults is the policy of a task that is called in the scope, given its own.
+func (s *Scope) defaults(own *Policy) *Policy {
+	for f := s.future; f != nil; f = f.scope.future {
+		if f.entry != nil {
+			own = own.or(f.entry.Policy)
+		}
+	}
+	return own.or(s.pass.entry.Policy)
+}
+
 // Values returns the Options.Values of the engine.
 func (s *Scope) Values() any { return s.pass.engine.options.Values }
 
@@ -258,7 +278,7 @@ func (s *Scope) made(fresh *pastClaim) {
 // else it and all later ones of the scope are forgotten.
 func (s *Scope) mismatch(past *pastClaim, c call) (*pastClaim, error) {
 	p := s.pass
-	if !p.entry.Lenient {
+	if !s.entry().Lenient {
 		s.refused = true
 		return nil, p.diverge(&Divergence{
 			Path: s.path, Position: s.position(c), Key: c.key, Scope: s.id, Claim: past.seq,
@@ -353,7 +373,7 @@ func (s *Scope) rest() {
 // end closes the scope. A scope that ended of itself must have made all recorded calls.
 func (s *Scope) end() error {
 	s.ended.Store(true)
-	if s.suspended || s.refused || s.late != nil || !s.replaying() || s.pass.entry.Lenient {
+	if s.suspended || s.refused || s.late != nil || !s.replaying() || s.entry().Lenient {
 		return nil
 	}
 	missing := s.past.calls[s.next]
