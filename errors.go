@@ -267,7 +267,10 @@ type DivergenceError struct {
 	Current *Callee
 	// Fields lists what differs in the input, if only that does.
 	Fields []FieldDifference
-	text   string
+	// Failure is the text of the error or panic that the function ended with instead of the call; "": none. Stack is the panic's.
+	Failure string
+	Stack   string
+	text    string
 	// outline is the text without values.
 	outline string
 }
@@ -286,7 +289,9 @@ type FieldDifference struct{ Field, Recorded, Current string }
 func (e *DivergenceError) Error() string { return e.text }
 
 func newDivergenceError(d *engine.Divergence) *DivergenceError {
-	e := &DivergenceError{Path: d.Path, Position: d.Position, Key: d.Key, text: d.Error(), outline: d.Outline()}
+	e := &DivergenceError{
+		Path: d.Path, Position: d.Position, Key: d.Key, Failure: d.Failure, Stack: d.Stack, text: d.Error(), outline: d.Outline(),
+	}
 	if d.Recorded != nil {
 		recorded := Callee(*d.Recorded)
 		e.Recorded = &recorded

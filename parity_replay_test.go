@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -161,6 +162,55 @@ func TestDeploysWhileARunWaits(t *testing.T) {
 				want(g.t, "calls of the old code", before.take(), nil)
 			})
 		})
+	}
+}
+
+// Code that fails before it makes the recorded calls says why it didn't.
+func TestFailureBeforeTheRecordedCallsIsReported(t *testing.T) {
+	for name, test := range map[string]struct {
+		fails func() error
+		want  string
+		stack bool
+	}{
+		"error":      {func() error { return errors.New("DB_URL is not set") }, "with the error: DB_URL is not set", false},
+		"panic":      {func() error { panic("DB_URL is not set") }, "with the panic: DB_URL is not set", true},
+		"odd error":  {func() error { return (*angry)(nil) }, "the error, a *fermata_test.angry, can't be read", true},
+		"goexit":     {func() error { runtime.Goexit(); return nil }, "runtime.Goexit", false},
+		"no failure": {func() error { return nil }, "the code ended without it", false},
+	} {
+		for _, where := range []string{"body", "task"} {
+			t.Run(name+" of a "+where, func(t *testing.T) {
+				onEach(t, func(g *ground) {
+					build := func(fails func() error) player[int, string] {
+						code := func(ctx context.Context, _ int) (string, error) {
+							if fails != nil {
+								return "", fails()
+							}
+							return fermata.Interrupt[string](ctx, "q")
+						}
+						flow := fermata.NewEntrypoint("flow", code)
+						if where == "task" {
+							task := fermata.NewTask("task", code)
+							flow = fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (string, error) { return task.Call(ctx, n) })
+						}
+						g.deploy(nil, flow)
+						return play(g, flow, "1")
+					}
+					p := build(nil)
+					p.asks(p.start(0), `"q"`)
+					o := build(test.fails).resume("yes")
+					for _, err := range []error{o.err, p.state().Err} {
+						wantErr(g.t, "error", err, fermata.ErrParked)
+						report, ok := errors.AsType[*fermata.DivergenceError](err)
+						if !ok || !strings.Contains(err.Error(), test.want) || test.stack != strings.Contains(report.Stack, "_test.go") {
+							g.t.Errorf("got error %v, want one that says %q; stack:\n%s", err, test.want, report.Stack)
+						}
+					}
+					p = build(nil) // its surroundings are mended
+					p.returns(p.goOn(), "yes")
+				})
+			})
+		}
 	}
 }
 

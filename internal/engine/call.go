@@ -159,13 +159,13 @@ func (f *Future) perform(ctx context.Context, c Call, order []int, vanished bool
 		inner := f.inner
 		if vanished {
 			vanished, attempt, err = false, inner.attempt, &panicked{value: errVanished}
-			inner.rest()
+			inner.rest(err)
 		} else {
 			inner = p.newScope(f.opener, order, keep)
 			inner.future, f.inner = f, inner
 			out, err = f.try(ctx, c, inner, attempt)
 		}
-		switch stop := inner.end(); {
+		switch stop := inner.end(err); {
 		case f.withdrawn.Load():
 			return
 		case stop != nil, inner.refused, err != nil && p.ctx.Err() != nil:
@@ -216,7 +216,7 @@ func (f *Future) try(ctx context.Context, c Call, inner *Scope, attempt int) (ou
 			out, err = c.Do(inner.own(ctx))
 			return err
 		})
-		inner.rest()
+		inner.rest(err)
 		return err
 	})
 	if seen = err; inner.suspended {

@@ -32,9 +32,13 @@ type Divergence struct {
 	Key      string `json:"key,omitempty"`
 	// Recorded is the call in the log; nil: there is none, and a check of the replay came to it.
 	// Current is what the code calls now; nil: the scope ended without the call.
-	Recorded *CallInfo            `json:"recorded,omitempty"`
-	Current  *CallInfo            `json:"current,omitempty"`
-	Fields   []witness.Difference `json:"fields,omitempty"` // of the input
+	Recorded *CallInfo `json:"recorded,omitempty"`
+	Current  *CallInfo `json:"current,omitempty"`
+	// Failure is the error or panic that the scope ended with, if it did; Stack is the panic's.
+	Failure string               `json:"failure,omitempty"`
+	Panic   bool                 `json:"panic,omitempty"`
+	Stack   string               `json:"stack,omitempty"`
+	Fields  []witness.Difference `json:"fields,omitempty"` // of the input
 
 	Scope int64 `json:"scope,omitempty"` // for repair
 	Claim int64 `json:"claim,omitempty"` // the recorded one
@@ -54,6 +58,12 @@ func (d *Divergence) Error() string {
 	switch {
 	case d.Current == nil:
 		b.WriteString("the code ended without it")
+		switch {
+		case d.Panic:
+			b.WriteString(", with the panic: " + d.Failure)
+		case d.Failure != "":
+			b.WriteString(", with the error: " + d.Failure)
+		}
 	case len(d.Fields) > 0:
 		fmt.Fprintf(&b, "the code now calls it at %s with another input:", d.Current.Site)
 		for i, f := range d.Fields {
@@ -74,11 +84,11 @@ func (d *Divergence) Error() string {
 
 // Outline is the text without values: for logs.
 func (d *Divergence) Outline() string {
-	if len(d.Fields) == 0 || d.Recorded == nil || d.Current == nil {
-		return d.Error()
-	}
 	bare := *d
-	bare.Fields = nil
+	bare.Fields, bare.Failure, bare.Panic = nil, "", false
+	if len(d.Fields) == 0 || d.Recorded == nil || d.Current == nil {
+		return bare.Error()
+	}
 	return bare.Error() + " with another input"
 }
 

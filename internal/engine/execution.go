@@ -207,9 +207,8 @@ func (x *execution) body(p *pass) ending {
 		returned := false
 		defer func() {
 			if !returned { // the function ended its goroutine, and this code with it
-				root.rest()
-				root.end()
 				e.err = &panicked{value: errVanished}
+				root.rest(e.err)
 				e.failure = root.newFailure(p.entry.Name, root.attempt, e.err)
 			}
 			close(finished)
@@ -223,10 +222,9 @@ func (x *execution) body(p *pass) ending {
 			if err == nil && !root.suspended && !root.refused {
 				p.announce(root, e.out)
 			}
-			root.rest()
+			root.rest(err)
 			return err
 		})
-		root.end()
 		if err != nil && !root.suspended {
 			e.err = err
 			e.failure = root.newFailure(p.entry.Name, root.attempt, err)
@@ -240,7 +238,7 @@ func (x *execution) body(p *pass) ending {
 // announce records what the body returned if tasks that nobody awaits still
 // run: readers of the run's events see it before what these tasks do.
 func (p *pass) announce(root *Scope, out Output) {
-	if p.history.body != nil || root.end() != nil {
+	if p.history.body != nil || root.end(nil) != nil {
 		return
 	}
 	for _, f := range root.running {

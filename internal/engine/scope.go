@@ -351,11 +351,11 @@ func (s *Scope) wait(fn func()) {
 	s.pass.slots.yield(fn)
 }
 
-// rest waits for the calls that the scope, whose function has returned, started and didn't await. One that
+// rest waits for the calls that the scope, whose function has returned err, started and didn't await. One that
 // is suspended suspends the scope, one that was stopped stops it; but neither excuses
 // that the function returned without a recorded call.
-func (s *Scope) rest() {
-	s.end()
+func (s *Scope) rest(err error) {
+	_ = s.end(err)
 	for _, f := range s.running {
 		if f.done != nil {
 			s.wait(func() { <-f.done })
@@ -370,8 +370,8 @@ func (s *Scope) rest() {
 	}
 }
 
-// end closes the scope. A scope that ended of itself must have made all recorded calls.
-func (s *Scope) end() error {
+// end closes the scope, whose function returned err. A scope that ended of itself must have made all recorded calls.
+func (s *Scope) end(err error) error {
 	s.ended.Store(true)
 	if s.suspended || s.refused || s.late != nil || !s.replaying() || s.entry().Lenient {
 		return nil
@@ -381,10 +381,15 @@ func (s *Scope) end() error {
 		return nil
 	}
 	s.refused = true
-	return s.pass.diverge(&Divergence{
+	d := &Divergence{
 		Path: s.path, Position: s.next + 1, Scope: s.id, Claim: missing.seq,
 		Recorded: &CallInfo{Kind: missing.call.String(), Name: missing.name, Site: missing.site},
-	})
+	}
+	if err != nil {
+		f := s.newFailure("", 0, err)
+		d.Failure, d.Panic, d.Stack = f.Message, f.Panic, f.Stack
+	}
+	return s.pass.diverge(d)
 }
 
 func (s *Scope) differences(past *pastClaim, c call) []witness.Difference {
