@@ -600,3 +600,19 @@ func TestVerifyReplayLeavesGoodCodeAlone(t *testing.T) {
 		want(g.t, "failing task", c.take()["fail"], 1)
 	})
 }
+
+func TestVerifyReplayLeavesShortSleepsAlone(t *testing.T) {
+	inBubble(t, func(g *ground) {
+		step := fermata.NewTask("step", func(_ context.Context, n int) (int, error) { return n, nil })
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) {
+			<-time.After(2 * time.Second) // so that the sleep is over before the replay comes to it
+			if err := fermata.Sleep(ctx, 3*time.Second); err != nil {
+				return 0, err
+			}
+			return step.Call(ctx, n)
+		})
+		g.deploy(&fermata.Options{VerifyReplay: true}, flow)
+		p := play(g, flow, "1")
+		p.returns(p.start(7), 7)
+	})
+}

@@ -125,7 +125,7 @@ func Sleep(ctx context.Context, key string, d time.Duration) error {
 	}
 	p := s.pass
 	due := s.now.Add(d)
-	if due.After(p.engine.now()) {
+	if p.verify || due.After(p.engine.now()) { // what the first pass slept through is recorded as done
 		p.mu.Lock()
 		if p.due.IsZero() || due.Before(p.due) {
 			p.due = due
