@@ -332,6 +332,12 @@ func TestTimeouts(t *testing.T) {
 		"no heartbeat":               {fermata.HeartbeatTimeout(2 * time.Second), idle, true},
 		"heartbeats":                 {fermata.HeartbeatTimeout(2 * time.Second), beating, false},
 		"calls are none":             {fermata.HeartbeatTimeout(2 * time.Second), calling, true},
+		"idle but emitting":          {fermata.IdleTimeout(2 * time.Second), emitting, false},
+		"what it emits is none":      {fermata.HeartbeatTimeout(2 * time.Second), emitting, true},
+		"beating below":              {fermata.IdleTimeout(2 * time.Second), below(beating), false},
+		"calling below":              {fermata.IdleTimeout(2 * time.Second), below(calling), false},
+		"heartbeats below":           {fermata.HeartbeatTimeout(2 * time.Second), below(beating), false},
+		"calls below are none":       {fermata.HeartbeatTimeout(2 * time.Second), below(calling), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(g *ground) {
@@ -365,6 +371,14 @@ func idle(ctx context.Context) {
 }
 
 func beating(ctx context.Context) { ten(ctx, func() { fermata.Heartbeat(ctx) }) }
+
+func emitting(ctx context.Context) { ten(ctx, func() { _ = fermata.Emit(ctx, "news") }) }
+
+// below does the work in a task of the task, which has an idle timeout too.
+func below(work func(context.Context)) func(context.Context) {
+	inner := fermata.NewTask("inner", func(ctx context.Context, n int) (int, error) { work(ctx); return n, nil }, fermata.IdleTimeout(5*time.Second))
+	return func(ctx context.Context) { _, _ = inner.Call(ctx, 0) }
+}
 
 func calling(ctx context.Context) { ten(ctx, func() { _, _ = tick.Call(ctx, 0) }) }
 
@@ -465,7 +479,7 @@ func TestCallsAreMadeAgainAfterATimeoutAroundThem(t *testing.T) {
 							return 0, ctx.Err()
 						}
 						return n, nil
-					}, fermata.Retry())
+					}, fermata.Retry(), fermata.Timeout(time.Hour))
 					flow := around(func(ctx context.Context, n int) (int, error) { return waits(ctx, inner, n) })
 					g.deploy(&fermata.Options{VerifyReplay: true}, flow)
 					p := play(g, flow, "1")

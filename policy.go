@@ -125,8 +125,8 @@ func Attempt(ctx context.Context) int { return engine.Attempt(ctx) }
 // later durable call of that function.
 func Timeout(d time.Duration) PolicyOption { return timeout{run: d} }
 
-// IdleTimeout bounds the time an attempt goes without a sign of life: a
-// durable call, or a [Heartbeat]. In all else it is [Timeout].
+// IdleTimeout bounds the time an attempt goes without a sign of life, its own or of a call
+// that it made: a durable call, an [Emit], or a [Heartbeat]. In all else it is [Timeout].
 func IdleTimeout(d time.Duration) PolicyOption { return timeout{idle: d} }
 
 // HeartbeatTimeout is [IdleTimeout] with only a [Heartbeat] as a sign of life.
@@ -153,7 +153,7 @@ func (t timeout) apply(to *engine.Policy) error {
 	return nil
 }
 
-// Heartbeat is a sign of life of the task that ctx belongs to; see [IdleTimeout]. Elsewhere it does nothing.
+// Heartbeat is a sign of life of the task that ctx belongs to, and of those around it; see [IdleTimeout]. Elsewhere it does nothing.
 func Heartbeat(ctx context.Context) { engine.Heartbeat(ctx) }
 
 // Cached is a task option that keeps results across runs and threads, in the

@@ -50,6 +50,7 @@ func Emit(ctx context.Context, kind EventKind, data []byte) error {
 	if err != nil {
 		return err
 	}
+	s.pulse.beat(false)
 	p := s.pass
 	if p.verify || s.quiet.Load() {
 		return nil

@@ -16,7 +16,7 @@ type Policy struct {
 	// Retry are tried in order: the first whose On matches the error applies. Empty but not nil says that there are none.
 	Retry []Retry
 	// RunTimeout bounds one attempt, IdleTimeout the time between its signs of
-	// life, which are [Heartbeat]s and, unless HeartbeatOnly, durable calls. Zero doesn't bound.
+	// life, which are [Heartbeat]s and, unless HeartbeatOnly, durable calls and [Emit]s. Zero doesn't bound.
 	RunTimeout    time.Duration
 	IdleTimeout   time.Duration
 	HeartbeatOnly bool
@@ -120,24 +120,27 @@ type pulse struct {
 	mu       sync.Mutex
 	timer    *time.Timer
 	interval time.Duration
-	explicit bool // only heartbeats count
+	explicit bool   // only heartbeats count
+	outer    *pulse // of an attempt around; nil: none has one
 }
 
 type pulseKey struct{}
 
-// beat is a sign of life.
-func (p *pulse) beat() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.timer != nil {
-		p.timer.Reset(p.interval)
+// beat is a sign of life of the attempt and of those around it. nil is without effect.
+func (p *pulse) beat(explicit bool) {
+	for ; p != nil; p = p.outer {
+		if explicit || !p.explicit {
+			p.mu.Lock()
+			p.timer.Reset(p.interval)
+			p.mu.Unlock()
+		}
 	}
 }
 
 // Heartbeat is a sign of life of the task that ctx belongs to, and of those around it.
 func Heartbeat(ctx context.Context) {
 	if p, ok := ctx.Value(pulseKey{}).(*pulse); ok {
-		p.beat()
+		p.beat(true)
 	}
 }
 
@@ -155,6 +158,7 @@ func (p *Policy) limit(ctx context.Context, name string, fn func(context.Context
 	}
 	if p.IdleTimeout > 0 {
 		life := &pulse{interval: p.IdleTimeout, explicit: p.HeartbeatOnly}
+		life.outer, _ = ctx.Value(pulseKey{}).(*pulse)
 		life.mu.Lock()
 		life.timer = time.AfterFunc(p.IdleTimeout, func() { cancel(&TimeoutError{Task: name, Idle: true, Timeout: p.IdleTimeout}) })
 		life.mu.Unlock()

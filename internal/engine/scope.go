@@ -177,9 +177,7 @@ func (s *Scope) enter() error {
 		s.refused = true
 		return err
 	}
-	if s.pulse != nil && !s.pulse.explicit {
-		s.pulse.beat()
-	}
+	s.pulse.beat(false)
 	return s.withdrawn()
 }
 
