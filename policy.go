@@ -16,7 +16,7 @@ import (
 // policies says whose On matches the error. A policy with zero fields has
 // LangGraph's defaults; no policy at all means no repetition.
 //
-// Attempts are counted over crashes; [Thread.Continue] grants them anew, and so does an attempt of the function around. A pause is not an attempt: an answered question isn't asked again by
+// Attempts are counted over crashes: one that a crash interrupts runs again under its own number, at most [Options].MaxCrashes times; [Thread.Continue] grants them anew, and so does an attempt of the function around. A pause is not an attempt: an answered question isn't asked again by
 // the next one, and results of the attempt's own tasks are kept, but for those found in the error and what came
 // after the first of these was known.
 //
