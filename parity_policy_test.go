@@ -592,6 +592,25 @@ func TestCacheByKeyOfTheInput(t *testing.T) {
 	})
 }
 
+func TestCachedResultOfAnotherTypeIsNone(t *testing.T) {
+	onEach(t, func(g *ground) {
+		old := fermata.NewTask("price", func(context.Context, int) (string, error) { return "seven", nil }, fermata.Cached(0))
+		before := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (string, error) { return old.Call(ctx, n) })
+		g.deploy(nil, before)
+		p := play(g, before, "old")
+		p.returns(p.start(1), "seven")
+		var c calls
+		price := fermata.NewTask("price", func(context.Context, int) (int, error) { c.add("price"); return 7, nil }, fermata.Cached(0))
+		after := fermata.NewEntrypoint("flow", func(ctx context.Context, n int) (int, error) { return price.Call(ctx, n) })
+		g.deploy(nil, after)
+		for range 2 {
+			p := play(g, after, "new")
+			p.returns(p.start(1), 7)
+		}
+		want(g.t, "calls", c.take(), map[string]int{"price": 1}) // and the new one is kept
+	})
+}
+
 func TestCacheAndInterruptsCompose(t *testing.T) {
 	onEach(t, func(g *ground) {
 		var c calls

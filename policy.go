@@ -158,7 +158,8 @@ func Heartbeat(ctx context.Context) { engine.Heartbeat(ctx) }
 
 // Cached is a task option that keeps results across runs and threads, in the
 // backend, under the task's name: a call with an input seen before gets the kept
-// result, and the function isn't called. Only successes are kept. A ttl of 0 keeps them for ever.
+// result, and the function isn't called. Only successes are kept. A ttl of 0 keeps them for ever. A kept result that
+// is no O any more, after a deploy, is as if there were none.
 // Calls of one run that are under way together may each call the function.
 func Cached(ttl time.Duration) TaskOption { return cached{ttl: ttl} }
 

@@ -86,6 +86,7 @@ func (t *Task[I, O]) start(ctx context.Context, in I, options []CallOption) (*en
 	}
 	call := engine.Call{
 		Def: t, Name: t.name, Input: data, Value: seen, Policy: t.policy,
+		Check: func(result []byte) error { return v.decode(result, new(O)) },
 		Do: func(ctx context.Context) ([]byte, error) {
 			own := seen
 			if t.policy != nil || engine.Attempt(ctx) > 1 {

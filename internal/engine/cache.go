@@ -51,6 +51,9 @@ func (f *Future) fromCache(ctx context.Context, c Call) bool {
 	}
 	p := f.scope.pass
 	item, err := p.engine.backend.GetItem(ctx, p.run.Tenant, cacheNamespace(c.Name), c.CacheKey, false)
+	if err == nil && c.Check != nil && guard(func() error { return c.Check(item.Value) }) != nil {
+		return false // kept by code of another type: once recorded it could not be read by any deploy
+	}
 	if err == nil {
 		f.recordOutcome(item.Value, nil, true)
 		return true

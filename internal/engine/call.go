@@ -24,6 +24,8 @@ type Call struct {
 	Policy *Policy
 	// Entry is the definition, if the call is of a nested entrypoint.
 	Entry *Entry
+	// Check, if not nil, says whether a cached result can be decoded.
+	Check func(result []byte) error
 	// CacheKey is for the engine itself.
 	CacheKey string
 	// Grant, if not nil, is what the call needs, and uses up.
