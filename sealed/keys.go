@@ -48,7 +48,7 @@ func (unopened) Is(target error) bool { return target == storage.ErrUnopened }
 // they are long enough that no two messages of a key ever share both. The salt is a MAC of
 // the plaintext and its place, so that what is sent again is the same bytes.
 const (
-	magic    = "\x00fs\x01"
+	magic    = storage.SealMark
 	saltSize = 24
 	textMark = "fs1." // before the base64 of an envelope in a text column
 )

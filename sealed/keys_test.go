@@ -180,6 +180,62 @@ func TestAnsweredRunIsLeftToAProcessWithItsKey(t *testing.T) {
 	})
 }
 
+// A process that was not told that the database is sealed neither parks its runs nor answers in plain text.
+func TestSealedDatabaseWithoutKeys(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		data := memory.New(nil)
+		defer data.Close()
+		flow := workflow()
+		whole, err := fermata.New(seal(t, data, "key"), &fermata.Options{Workers: -1}, flow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := flow.On(whole).Thread("1").Invoke(ctx, "travel"); !errors.Is(err, fermata.ErrPaused) {
+			t.Fatal(err)
+		}
+		queued, err := flow.On(whole).Thread("2").Start(ctx, "home", fermata.Enqueue())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := whole.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+
+		bare, _ := process(t, data)
+		time.Sleep(10 * time.Minute)
+		if row, err := data.Run(ctx, "", queued.ID()); err != nil || row.Status != storage.Queued || row.LastSeq > 0 {
+			t.Errorf("the queued run is %s with %d records, %v", row.Status, row.LastSeq, err)
+		}
+		questions, err := data.ListQuestions(ctx, storage.QuestionFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bare.Answer(ctx, questions[0].ID, "yes"); !errors.Is(err, storage.ErrUnopened) || !strings.Contains(err.Error(), "sealed.New") {
+			t.Errorf("answer: %v", err)
+		}
+		if err := bare.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+
+		whole, flow = process(t, seal(t, data, "key"))
+		run, err := flow.On(whole).Thread("2").Attach(ctx, queued.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Result(ctx); !errors.Is(err, fermata.ErrPaused) {
+			t.Errorf("the queued run, with the key: %v", err)
+		}
+		if got, err := flow.On(whole).Thread("1").State(ctx); err != nil || got.Status != fermata.Interrupted {
+			t.Errorf("the paused run is %s, %v", got.Status, err)
+		}
+		if err := whole.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestPlaintext(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -57,4 +58,15 @@ func UnpackParts(packed []byte) ([]Part, error) {
 		return nil, fmt.Errorf("%w: the parts of a copied run end early", ErrCorrupt)
 	}
 	return parts, nil
+}
+
+// SealMark begins every value that package sealed writes. No value of a program is to begin with it.
+const SealMark = "\x00fs\x01"
+
+// Unsealed refuses, as [ErrUnopened], a value that a backend without package sealed returned, and that was written with it.
+func Unsealed(value []byte) error {
+	if bytes.HasPrefix(value, []byte(SealMark)) {
+		return fmt.Errorf("%w: it is sealed; wrap the backend with sealed.New", ErrUnopened)
+	}
+	return nil
 }

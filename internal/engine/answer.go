@@ -125,6 +125,9 @@ func (e *Engine) checkAnswer(ctx context.Context, op string, a *Answer) (*storag
 		}
 		q = &stored
 	}
+	if err := storage.Unsealed(q.Payload); err != nil {
+		return nil, questionError(op, q.ID, err)
+	}
 	if q.State != storage.Open {
 		return q, nil
 	}

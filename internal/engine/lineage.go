@@ -22,6 +22,9 @@ type recording struct {
 // shares records with come along.
 func (e *Engine) load(ctx context.Context, tenant string, run storage.ID) (recording, error) {
 	loaded, err := e.backend.Load(ctx, tenant, run)
+	if err == nil {
+		err = storage.Unsealed(loaded.Run.Input)
+	}
 	r := recording{Loaded: loaded, made: loaded.Run.Copied, origin: loaded.Run.Created}
 	for at := loaded.Run; err == nil && at.ForkSeq > 0; {
 		var questions []storage.Question
