@@ -181,6 +181,30 @@ func TestActionThatWasChangedInTheDatabaseIsNotRun(t *testing.T) {
 	})
 }
 
+// A time that is read but not written again can't be an approved action.
+func TestEditThatCannotBeStoredIsRefused(t *testing.T) {
+	t.Parallel()
+	type meeting struct {
+		At time.Time `json:"at"`
+	}
+	g := &ground{t: t, open: memoryOpener(t)}
+	book := fermata.NewGuarded("book", func(_ context.Context, m meeting) (string, error) { return m.At.Format(time.RFC3339), nil })
+	flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ string) (string, error) {
+		approval, err := book.Approve(ctx, meeting{time.Unix(0, 0).UTC()}, fermata.AllowEdit())
+		if err != nil {
+			return "", err
+		}
+		return book.Run(ctx, approval)
+	})
+	g.deploy(nil, flow)
+	q := g.ask(flow, "1")
+	const edit = `{"decision":"edit","action":{"at":"2026-01-02T15:04:05%s"}}`
+	_, err := g.engine.Answer(t.Context(), q.ID, json.RawMessage(fmt.Sprintf(edit, "+24:00")))
+	wantErr(t, "an offset of a day", err, fermata.ErrInvalidAnswer)
+	g.answer(q, json.RawMessage(fmt.Sprintf(edit, "+01:00")))
+	want(t, "result", g.end(flow, "1"), "2026-01-02T15:04:05+01:00")
+}
+
 func TestApprovalIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(g *ground) {
@@ -358,7 +382,8 @@ func TestApprovalDoesNotExpireWhileItIsUsed(t *testing.T) {
 		} {
 			deploy()
 			failures, deaths, begun = int(c.fails), int(c.deaths), 0
-			g.answer(g.ask(flow, c.name), verdict{Decision: fermata.Approve})
+			q := g.ask(flow, c.name)
+			g.answer(q, verdict{Decision: fermata.Approve})
 			thread := flow.On(g.engine).Thread(c.name)
 			if c.fails > 0 {
 				want(g.t, c.name+": status", g.rest(flow, c.name).Status, fermata.Failed)
@@ -373,11 +398,18 @@ func TestApprovalDoesNotExpireWhileItIsUsed(t *testing.T) {
 				deploy()
 			}
 			s := g.rest(flow, c.name)
-			if c.result == "" {
-				wantErr(g.t, c.name, s.Err, fermata.ErrApprovalExpired)
-			}
 			want(g.t, c.name+": result", s.Value, c.result)
 			want(g.t, c.name+": begun", begun, c.begun)
+			if c.result == "" {
+				wantErr(g.t, c.name, s.Err, fermata.ErrApprovalExpired)
+				run, err := thread.Fork(g.t.Context(), fermata.BeforeQuestion(q.ID))
+				if err != nil {
+					g.t.Fatal(err)
+				}
+				_, err = run.Result(g.t.Context())
+				g.answer(paused(g.t, err)[0], verdict{Decision: fermata.Approve})
+				want(g.t, c.name+": result of the fork", g.end(flow, c.name), "sent")
+			}
 		}
 	})
 }

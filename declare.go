@@ -144,10 +144,14 @@ func answerError(err error) error {
 	return &AnswerError{Fields: []FieldError{{Message: err.Error()}}}
 }
 
-// checkStored is the check of an answer as it is stored.
+// checkStored is the check of an answer as it is stored. One that can't be written again could be no approved action.
 func checkStored[P, A any](v *values, q *storage.Question, data []byte) error {
 	var answer A
-	if err := v.decode(data, &answer); err != nil {
+	err := v.decode(data, &answer)
+	if err == nil {
+		_, err = v.encode(answer)
+	}
+	if err != nil {
 		if value, ok := errors.AsType[*ValueError](err); ok {
 			return &AnswerError{Fields: []FieldError{{Pointer: value.Path, Message: value.Err.Error()}}}
 		}

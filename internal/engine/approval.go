@@ -59,7 +59,7 @@ func (f *Future) spend(g *Grant, name string) error {
 	case used && on != f.claim.seq:
 		code, message = codeApprovalUsed, "the approval was already used"
 	case !f.claim.begun && !g.expires.IsZero() && !g.expires.After(now):
-		code, message = codeApprovalExpired, fmt.Sprintf("the approval expired at %s", moment(g.expires))
+		code, message = codeApprovalExpired, fmt.Sprintf("the approval expired at %s: approve again with another call, or fork the run before its question", moment(g.expires))
 	case !f.claim.begun:
 		p.history.spend(g.claim, f.claim.seq)
 	}

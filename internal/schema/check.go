@@ -180,8 +180,13 @@ func (c *checker) anything(s *jsonscan.Scanner) {
 func (c *checker) text(n *node, text []byte) {
 	switch n.format {
 	case "date-time":
-		// As it is written: time.Time doesn't read escapes.
-		if new(time.Time).UnmarshalJSON(text) != nil {
+		// As it is written: time.Time doesn't read escapes. And it reads offsets that it doesn't write.
+		var t time.Time
+		err := t.UnmarshalJSON(text)
+		if err == nil {
+			_, err = t.MarshalJSON()
+		}
+		if err != nil {
 			c.fault("must be a date and time such as 2006-01-02T15:04:05Z")
 		}
 	case "":
