@@ -36,7 +36,7 @@ type player struct {
 	skip      bool // the next pass doesn't enter what only waits
 	// beliefs are the states that the run may be in. There are several if the reply to a verb was lost.
 	beliefs []*belief
-	outcome *model.Outcome // of the last pass
+	outcome *model.Outcome // of the last pass; none since the last deploy: an empty one
 	touched bool           // calls were claimed, or attempts begun, since the last deploy
 }
 
@@ -322,6 +322,7 @@ func divergence(want []model.Divergence, result error) error {
 // deploy replaces the process by one with other code.
 func (p *player) deploy(program *model.Program) {
 	p.program, p.touched = program, false
+	p.outcome = &model.Outcome{} // this code may not come to the questions that the last one waited for
 	p.ledger.deployed()
 	p.process.die()
 }
