@@ -332,6 +332,50 @@ func TestContinueRepeatsOnlyWhatFailed(t *testing.T) {
 	})
 }
 
+func TestContinueRepeatsAllThatTheErrorJoins(t *testing.T) {
+	onEach(t, func(g *ground) {
+		var c calls
+		var broken atomic.Bool
+		broken.Store(true)
+		task := fermata.NewTask("task", func(_ context.Context, n int) (int, error) {
+			c.add(fmt.Sprint("task ", n))
+			if broken.Load() && n > 0 {
+				return 0, errors.New("down")
+			}
+			return n, nil
+		})
+		flow := fermata.NewEntrypoint("flow", func(ctx context.Context, _ int) (int, error) {
+			var futures []*fermata.Future[int]
+			for n := range 3 {
+				futures = append(futures, task.Go(ctx, n))
+			}
+			sum, failed := 0, error(nil)
+			for _, f := range futures {
+				n, err := f.Result(ctx)
+				sum, failed = sum+n, errors.Join(failed, err)
+			}
+			return sum, failed
+		})
+		g.deploy(nil, flow)
+		if _, err := flow.On(g.engine).Thread("1").Invoke(t.Context(), 0); err == nil {
+			g.t.Fatal("the run did not fail")
+		}
+		c.take()
+		broken.Store(false)
+		g.deploy(nil, flow) // another process
+		run, err := flow.On(g.engine).Thread("1").Continue(t.Context())
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		sum, err := run.Result(t.Context())
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		want(g.t, "result", sum, 3)
+		want(g.t, "second attempt", c.take(), map[string]int{"task 1": 1, "task 2": 1})
+	})
+}
+
 func TestContinueWithAHiddenFailure(t *testing.T) {
 	onEach(t, func(g *ground) {
 		bad := fermata.NewTask("bad", func(context.Context, int) (int, error) { return 0, errors.New("no") })
