@@ -123,7 +123,7 @@ func TestRunThatKillsItsProcesses(t *testing.T) {
 				died++
 			case err := <-result:
 				parked = true
-				if !errors.Is(err, fermata.ErrParked) || !strings.Contains(err.Error(), "processes in a row died") {
+				if !errors.Is(err, fermata.ErrParked) || !strings.Contains(err.Error(), "3 processes in a row that died") {
 					t.Errorf("the run rests with the error %v", err)
 				}
 				c.stdin.Close()
