@@ -23,6 +23,8 @@ func (e *Entrypoint[I, O]) On(engine *Engine) Bound[I, O] {
 
 // Thread returns a handle of the thread with this id: 1 to 256 bytes of UTF-8
 // without control characters. Nothing is read or made; verbs check the id ([ErrInvalid]).
+// Ids are the tenant's, not the entrypoint's: where several entrypoints use one id they share the thread, its
+// open run and its value, as in LangGraph graphs that share a checkpointer do. Give each kind of thread a prefix of its own.
 func (b Bound[I, O]) Thread(id string) *Thread[I, O] { return &Thread[I, O]{bound: b, id: id} }
 
 // Thread is a handle of a line of runs. It remembers what was last read of the
