@@ -35,6 +35,7 @@ type stage struct {
 	asks     bool       // there is one
 
 	held   chan struct{} // work waits for it
+	halted chan struct{} // gets a value when the context of a held work ends
 	broken atomic.Bool   // work fails
 	worked atomic.Int32  // times that work ended well
 }
@@ -44,7 +45,7 @@ func newStage(t *testing.T, open backendtest.Opener, name string) *stage {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	s := &stage{
-		T: t, ctx: ctx, open: open, backend: open(t, nil), name: name, input: "order", held: make(chan struct{}),
+		T: t, ctx: ctx, open: open, backend: open(t, nil), name: name, input: "order", held: make(chan struct{}), halted: make(chan struct{}, 1),
 		run: storage.NewID(time.Now()), question: storage.NewID(time.Now()),
 	}
 	approve := fermata.NewTask("approve", func(ctx context.Context, in string) (string, error) {
@@ -54,6 +55,10 @@ func newStage(t *testing.T, open backendtest.Opener, name string) *stage {
 		select {
 		case <-s.held:
 		case <-ctx.Done():
+			select {
+			case s.halted <- struct{}{}:
+			default:
+			}
 			return "", ctx.Err()
 		}
 		if s.broken.Load() {

@@ -235,8 +235,17 @@ func (s *stage) check(state state, verb verb, want cell) {
 		s.Errorf("the handle is of the old run")
 	}
 
-	if !want.stops {
+	if want.stops {
+		select {
+		case <-s.halted:
+		case <-s.ctx.Done():
+			s.Fatal("its tasks are not cancelled")
+		}
+	} else {
 		s.letGo()
+	}
+	if strings.Contains(want.text, ", here") { // nobody else is there yet
+		awaitStatus(s.T, s.backend, s.name, want.end)
 	}
 	later := fermatatest.On(s.other(s.workflow), s.workflow, s.name)
 	after := later.State()
