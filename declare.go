@@ -24,7 +24,9 @@ type QuestionType[P, A any] struct {
 // record and in lists: don't change it while runs wait.
 //
 // P and A must survive being stored, and every value that the JSON Schema of A
-// admits must be an A: a type that reads JSON by a method of its own, without saying what, is refused. Answers are checked
+// admits must be an A: a type that reads JSON by a method of its own is refused unless it says what it reads, with a method
+// JSONSchema() []byte on its zero value. Any other type may have that method, too, to narrow what it takes: a string type
+// that returns {"enum": ["red", "blue"]}, say, and the screens that show the question can offer a choice. Answers are checked
 // against the schema, and then, in every process in which NewQuestion was called with this name,
 //
 //   - by A's method Validate() error, if it has one;
