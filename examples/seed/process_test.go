@@ -476,7 +476,7 @@ func TestEightAnswers(t *testing.T) {
 	if testing.Short() {
 		rounds = 1
 	}
-	told := regexp.MustCompile(`question already answered|no open question|thread has a running run|thread changed since it was read`)
+	told := regexp.MustCompile(`question already answered|run has ended|no open question|thread has a running run|thread changed since it was read`)
 	p := newPlace(t)
 	for i := range rounds {
 		p.thread = fmt.Sprint(i)
