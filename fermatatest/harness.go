@@ -140,13 +140,16 @@ func (h *Harness) start() {
 // It may be called anywhere, also in a task. The data stays for [Harness.Restart].
 func (h *Harness) Crash() {
 	p := h.now()
-	p.backend.Kill()
-	p.kill()
-	h.dying.Go(func() {
+	killed := make(chan struct{})
+	h.dying.Go(func() { // before anybody can see that it is dead, and end the test
+		<-killed
 		stopped, stop := context.WithCancel(context.Background())
 		stop()
 		_ = p.engine.Close(stopped) // there is nobody to be told, and nothing to be written
 	})
+	p.backend.Kill()
+	p.kill()
+	close(killed)
 }
 
 // Restart begins a new process on the same data. One that still lives ends first, in good order: see [fermata.Engine.Close].
